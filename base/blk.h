@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BASE_BLK_H
+#define BASE_BLK_H
+
+/*
+ * blk - the asynchronous block device that the storage VSP calls; raw, vhdx, csv and smb implement it.
+ *
+ * Requests are structs that the caller owns and embeds; the driver keeps its state for a request
+ * in blk_req.priv and allocates nothing on the data path. A device belongs to one thread, the one
+ * that drives its ring (base/uring.h): submit there, completions come there. Requests may
+ * complete in any order; two overlapping requests in flight have no defined order. A write is
+ * durable after a flush that was submitted after the write completed, or at once with BLK_FUA.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/attr.h"
+
+struct blk;
+struct blk_req;
+struct errbuf;
+
+enum blk_op {
+	BLK_READ,
+	BLK_WRITE,
+	BLK_FLUSH,   /* no range */
+	BLK_DISCARD, /* the content becomes undefined or zero; a hint that may do nothing */
+	BLK_ZERO,    /* the content becomes zero */
+	BLK_OP_COUNT
+};
+
+#define BLK_FUA 1u /* with BLK_WRITE, BLK_ZERO: complete only when durable */
+
+#define BLK_IOV_MAX 1024u            /* IOV_MAX of Linux; one page each = 4 MiB */
+#define BLK_TRANSFER_MAX (64u << 20) /* bytes in one read or write: bounds a guest's request */
+#define BLK_PRIV_WORDS 24u
+
+/*
+ * @result: 0; -EIO medium error; -ENOSPC the host is full; -EROFS; -ESTALE the right to write is
+ * gone (fenced); -ENOTSUP operation not supported; -ECANCELED; -EINVAL range or alignment.
+ */
+typedef void (*blk_done_fn)(struct blk_req *req, int result);
+
+struct blk_req {
+	enum blk_op op;
+	uint32_t flags;
+	uint64_t offset_bytes;   /* multiple of blk_info.logical_bytes, like the length */
+	uint64_t len_bytes;      /* sum of the iov for READ and WRITE */
+	const struct iovec *iov; /* borrowed until done; any alignment */
+	uint32_t iov_count;
+	blk_done_fn done; /* from the ring's dispatch, never from inside blk_submit() */
+	void *arg;        /* for the owner */
+	uint64_t priv[BLK_PRIV_WORDS]; /* for the driver */
+};
+
+struct blk_info {
+	uint64_t size_bytes;
+	uint32_t logical_bytes;  /* 512 or 4096: unit of offset and length */
+	uint32_t physical_bytes; /* 512 or 4096: best unit */
+	uint32_t discard_bytes;  /* unit in which discard frees space; 0 = no discard */
+	bool read_only;
+	bool rotational;
+	const char *driver; /* "raw", "vhdx", ...; static */
+};
+
+/* Complete: every member is set. */
+struct blk_ops {
+	const char *name;
+	void (*submit)(struct blk *blk, struct blk_req *req);
+	void (*info)(const struct blk *blk, struct blk_info *out);
+	/* All requests are done. May block on I/O. Frees @blk whatever it returns. */
+	int (*close)(struct blk *blk, struct errbuf *eb);
+};
+
+/* A driver embeds it as its first member. */
+struct blk {
+	const struct blk_ops *ops;
+	uint32_t in_flight; /* kept by blk_submit() and blk_complete() */
+};
+
+/*
+ * blk_submit() - start @req. The operating-system call may be deferred to the next
+ * uring_submit() or uring_wait() of the device's ring, so that several requests go together.
+ * The completion is never called from inside blk_submit(). Ranges and the iov are checked here,
+ * once for all drivers: a bad request completes with -EINVAL.
+ * Context: the device's thread; does not block.
+ */
+void blk_submit(struct blk *blk, struct blk_req *req);
+
+/* blk_complete() - for drivers: account and call req->done. */
+void blk_complete(struct blk *blk, struct blk_req *req, int result);
+
+/* blk_get_info() - sizes and abilities; the size may grow between calls (resize). */
+void blk_get_info(const struct blk *blk, struct blk_info *out);
+
+/*
+ * blk_close() - finish and free. CHECKs that nothing is in flight. NULL is fine.
+ * Returns 0; -EIO something could not be written (the object is gone all the same).
+ */
+MUST_USE int blk_close(struct blk *blk, struct errbuf *eb);
+
+#endif

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# Helpers. Files are listed, never globbed; a dependency that is not listed here and allowed by
+# tools/tidy.py does not exist.
+
+# gw_module(<name> SOURCES <files...> [PUBLIC_DEPS <targets...>] [PRIVATE_DEPS <targets...>])
+#   One submodule = one static library.
+function(gw_module name)
+	cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC_DEPS;PRIVATE_DEPS" ${ARGN})
+	add_library(${name} STATIC ${ARG_SOURCES})
+	target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+	target_link_libraries(${name} PUBLIC ${ARG_PUBLIC_DEPS} PRIVATE ${ARG_PRIVATE_DEPS} gw_flags)
+endfunction()
+
+# gw_program(<name> SOURCES <files...> DEPS <targets...> [DIR sbin|bin|libexec])
+#   An installed program.
+function(gw_program name)
+	cmake_parse_arguments(ARG "" "DIR" "SOURCES;DEPS" ${ARGN})
+	add_executable(${name} ${ARG_SOURCES})
+	target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+	target_link_libraries(${name} PRIVATE ${ARG_DEPS} gw_flags)
+	set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+	if(NOT ARG_DIR)
+		set(ARG_DIR bin)
+	endif()
+	if(ARG_DIR STREQUAL "libexec")
+		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/godwit)
+	elseif(ARG_DIR STREQUAL "sbin")
+		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_SBINDIR})
+	else()
+		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR})
+	endif()
+endfunction()
+
+# gw_test(<name> LABEL <unit|sim|sec|node|lab> SOURCES <files...> DEPS <targets...> [TIMEOUT <s>])
+#   A cmocka program. Exit status 77 means "this machine lacks what the test needs".
+function(gw_test name)
+	cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+	add_executable(${name} ${ARG_SOURCES})
+	target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+	target_link_libraries(${name} PRIVATE ${ARG_DEPS} gw_flags PkgConfig::cmocka)
+	add_test(NAME ${name} COMMAND ${name})
+	gw_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}")
+endfunction()
+
+# gw_script_test(<name> LABEL <label> COMMAND <command...> [TIMEOUT <s>] [LOCK <resource...>])
+#   A test that is a script. LOCK names what it must have for itself (e.g. lab).
+function(gw_script_test name)
+	cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "COMMAND;LOCK" ${ARGN})
+	add_test(NAME ${name} COMMAND ${ARG_COMMAND})
+	gw_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}")
+	set_tests_properties(${name} PROPERTIES
+		ENVIRONMENT "GW_BUILD=${PROJECT_BINARY_DIR};GW_SOURCE=${PROJECT_SOURCE_DIR}")
+	if(ARG_LOCK)
+		set_tests_properties(${name} PROPERTIES RESOURCE_LOCK "${ARG_LOCK}")
+	endif()
+endfunction()
+
+function(gw_test_properties name label timeout)
+	if(NOT timeout)
+		set(timeout 60)
+	endif()
+	set_tests_properties(${name} PROPERTIES LABELS "${label}" SKIP_RETURN_CODE 77 TIMEOUT ${timeout})
+endfunction()
+
+# gw_fuzz(<name> SOURCES <files...> DEPS <targets...>)
+#   With GW_FUZZ: a libFuzzer program <name> that tools/fuzz.sh runs, corpus in tests/fuzz/corpus/<name>/.
+#   Without: the same target replays its corpus once as a unit test, so it cannot rot.
+function(gw_fuzz name)
+	cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+	set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+	if(GW_FUZZ)
+		add_executable(${name} ${ARG_SOURCES})
+		target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+		set_property(GLOBAL APPEND PROPERTY GW_FUZZ_TARGETS ${name})
+	else()
+		add_executable(${name} ${ARG_SOURCES} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay_main.c)
+		add_test(NAME ${name} COMMAND ${name} ${corpus})
+		gw_test_properties(${name} unit 60)
+	endif()
+	target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+	target_link_libraries(${name} PRIVATE ${ARG_DEPS} gw_flags)
+endfunction()

@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The gate, in the order that fails fastest. The git hook runs `tools/check.sh quick`, CI all of it.
+#
+#   tools/check.sh quick    format, layers and doors, debug build, unit and sim tests
+#   tools/check.sh          all: also clang, ASan+UBSan, TSan, headers alone, clang-tidy, cppcheck
+#   tools/check.sh STEP...  only these: format tidy scripts debug asan clang-asan tsan headers clang-tidy cppcheck
+set -eu
+cd "$(git rev-parse --show-toplevel)"
+jobs=$(nproc)
+
+say() {
+	printf 'check: %s\n' "$1"
+}
+
+sources() { # tracked files that exist: a file deleted but not yet committed is none
+	git ls-files --cached --others --exclude-standard "$@" | while read -r f; do
+		[ ! -f "$f" ] || echo "$f"
+	done
+}
+
+step_format() {
+	sources '*.c' '*.h' | xargs clang-format --dry-run -Werror
+}
+
+step_tidy() {
+	python3 tools/tidy.py
+}
+
+step_scripts() {
+	sources '*.sh' deploy/test deploy/demo .ci/run | xargs shellcheck -x
+	sources '*.py' deploy/lab/lab | xargs python3 -m py_compile
+}
+
+preset() { # build with warnings as errors and run everything that needs no privileges
+	[ -f "build/$1/build.ninja" ] || cmake --preset "$1" >/dev/null
+	cmake --build "build/$1" -j "$jobs" >"build/$1/build.log" || {
+		tail -n 60 "build/$1/build.log"
+		return 1
+	}
+	(cd "build/$1" && ctest --output-on-failure --no-tests=error -L '^(unit|sim|sec)$' -j "$jobs" \
+		>test.log) || {
+		grep -Ev '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "build/$1/test.log"
+		return 1
+	}
+	grep 'tests passed' "build/$1/test.log"
+}
+
+step_debug() { preset debug; }
+step_asan() { preset asan; }
+step_clang_asan() { preset clang-asan; }
+step_tsan() { preset tsan; }
+
+step_headers() { # every header compiles alone
+	sources '*.h' | xargs -P "$jobs" -I@ sh -c \
+		'echo "#include \"@\"" | cc -std=c17 -D_GNU_SOURCE -Wall -Werror -fsyntax-only -I. -Ibuild/debug -x c - || { echo "header does not stand alone: @"; exit 255; }'
+}
+
+step_clang_tidy() {
+	[ -f build/debug/compile_commands.json ] || cmake --preset debug >/dev/null
+	sources '*.c' | xargs -P "$jobs" -n 4 clang-tidy -p build/debug --quiet --warnings-as-errors='*' 2>/dev/null
+}
+
+step_cppcheck() {
+	sources '*.c' | xargs cppcheck --quiet -j "$jobs" --library=tools/cppcheck.cfg --std=c11 \
+		--enable=warning,performance,portability --inline-suppr --error-exitcode=2 -I.
+}
+
+case ${1:-all} in
+quick) set -- format tidy scripts debug ;;
+all) set -- format tidy scripts debug asan clang-asan tsan headers clang-tidy cppcheck ;;
+esac
+for step; do
+	say "$step"
+	"step_$(echo "$step" | tr - _)"
+done
+say ok

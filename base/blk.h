@@ -3,7 +3,8 @@
 #define BASE_BLK_H
 
 /*
- * blk - the asynchronous block device that the storage VSP calls; raw, vhdx, csv and smb implement it.
+ * blk - the asynchronous block device that the storage VSP calls; raw, vhdx, csv and smb
+ * implement it.
  *
  * Requests are structs that the caller owns and embeds; the driver keeps its state for a request
  * in blk_req.priv and allocates nothing on the data path. A device belongs to one thread, the one

@@ -35,7 +35,7 @@ MUST_USE int loop_create(struct loop **out);
 /* loop_destroy() - free a loop that is not running, and all its handles. NULL is fine. */
 void loop_destroy(struct loop *loop);
 
-/* loop_run() - dispatch until loop_stop(). Blocks. Signals taken by loop_signal_add() arrive here. */
+/* loop_run() - dispatch until loop_stop(). Blocks. Signals of loop_signal_add() arrive here. */
 void loop_run(struct loop *loop);
 
 /* loop_stop() - make loop_run() return soon. Any thread; also before loop_run(), which then

@@ -76,7 +76,8 @@ uint32_t uring_in_flight(const struct uring *ring);
  */
 int uring_fd(struct uring *ring);
 
-/* uring_submit() - start what was prepared. Returns how many, or -errno (then they stay prepared). */
+/* uring_submit() - start what was prepared.
+ * Returns how many, or -errno (then they stay prepared). */
 MUST_USE int uring_submit(struct uring *ring);
 
 /* uring_dispatch() - run the completions that are there; does not block. Returns how many. */
@@ -144,10 +145,12 @@ void uring_link(struct uring *ring);
  */
 MUST_USE int uring_cancel(struct uring *ring, struct uring_op *target);
 
-/* uring_file_set() - put @fd (or -1 for none) into a fixed file slot. Returns 0; -EINVAL slot; -errno. */
+/* uring_file_set() - put @fd (or -1 for none) into a fixed file slot.
+ * Returns 0; -EINVAL slot; -errno. */
 MUST_USE int uring_file_set(struct uring *ring, uint32_t slot, int fd);
 
-/* uring_buffer_set() - pin @buf[len_bytes] in a fixed buffer slot; NULL, 0 = unpin. Returns 0; -errno. */
+/* uring_buffer_set() - pin @buf[len_bytes] in a fixed buffer slot; NULL, 0 = unpin.
+ * Returns 0; -errno. */
 MUST_USE int uring_buffer_set(struct uring *ring, uint32_t slot, void *buf, size_t len_bytes);
 
 #endif

@@ -9,8 +9,8 @@
  * Requests are structs that the caller owns and embeds; the driver keeps its state for a request
  * in blk_req.priv and allocates nothing on the data path. A device belongs to one thread, the one
  * that drives its ring (base/uring.h): submit there, completions come there. Requests may
- * complete in any order; two overlapping requests in flight have no defined order. A write is
- * durable after a flush that was submitted after the write completed, or at once with BLK_FUA.
+ * complete in any order; two overlapping requests in flight have no defined order. A write (zero,
+ * resize) is durable after a flush that was submitted after it completed, or at once with BLK_FUA.
  */
 
 #include <stdbool.h>
@@ -30,6 +30,7 @@ enum blk_op {
 	BLK_FLUSH,   /* no range */
 	BLK_DISCARD, /* the content becomes undefined or zero; a hint that may do nothing */
 	BLK_ZERO,    /* the content becomes zero */
+	BLK_RESIZE,  /* the size becomes offset_bytes (len_bytes 0); new bytes are zero */
 	BLK_OP_COUNT
 };
 
@@ -62,6 +63,7 @@ struct blk_info {
 	uint32_t logical_bytes;  /* 512 or 4096: unit of offset and length */
 	uint32_t physical_bytes; /* 512 or 4096: best unit */
 	uint32_t discard_bytes;  /* unit in which discard frees space; 0 = no discard */
+	bool can_resize;         /* it is a file that grows; else BLK_RESIZE: -ENOTSUP */
 	bool read_only;
 	bool rotational;
 	const char *driver; /* "raw", "vhdx", ...; static */

@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #include "base/attr.h"
+#include "base/uring.h"
 
 struct blk;
 struct blk_req;
@@ -27,14 +28,14 @@ struct errbuf;
 enum blk_op {
 	BLK_READ,
 	BLK_WRITE,
-	BLK_FLUSH,   /* no range */
+	BLK_FLUSH,   /* no range: offset and length 0; covers the size too */
 	BLK_DISCARD, /* the content becomes undefined or zero; a hint that may do nothing */
 	BLK_ZERO,    /* the content becomes zero */
 	BLK_RESIZE,  /* the size becomes offset_bytes (len_bytes 0); new bytes are zero */
 	BLK_OP_COUNT
 };
 
-#define BLK_FUA 1u /* with BLK_WRITE, BLK_ZERO: complete only when durable */
+#define BLK_FUA 1u /* only with WRITE, ZERO, RESIZE: complete only when durable */
 
 #define BLK_IOV_MAX 1024u            /* IOV_MAX of Linux; one page each = 4 MiB */
 #define BLK_TRANSFER_MAX (64u << 20) /* bytes in one read or write: bounds a guest's request */
@@ -42,7 +43,8 @@ enum blk_op {
 
 /*
  * @result: 0; -EIO medium error; -ENOSPC the host is full; -EROFS; -ESTALE the right to write is
- * gone (fenced); -ENOTSUP operation not supported; -ECANCELED; -EINVAL range or alignment.
+ * gone (fenced); -ENOTSUP operation not supported (only BLK_RESIZE); -ECANCELED; -EINVAL range,
+ * alignment or flags.
  */
 typedef void (*blk_done_fn)(struct blk_req *req, int result);
 
@@ -50,7 +52,7 @@ struct blk_req {
 	enum blk_op op;
 	uint32_t flags;
 	uint64_t offset_bytes;   /* multiple of blk_info.logical_bytes, like the length */
-	uint64_t len_bytes;      /* sum of the iov for READ and WRITE */
+	uint64_t len_bytes;      /* not 0; sum of the iov for READ and WRITE */
 	const struct iovec *iov; /* borrowed until done; any alignment */
 	uint32_t iov_count;
 	blk_done_fn done; /* from the ring's dispatch, never from inside blk_submit() */
@@ -72,17 +74,26 @@ struct blk_info {
 /* Complete: every member is set. */
 struct blk_ops {
 	const char *name;
+	/* Start a request that was checked. Never calls back: blk_complete_later() for that. */
 	void (*submit)(struct blk *blk, struct blk_req *req);
 	void (*info)(const struct blk *blk, struct blk_info *out);
 	/* All requests are done. May block on I/O. Frees @blk whatever it returns. */
 	int (*close)(struct blk *blk, struct errbuf *eb);
 };
 
-/* A driver embeds it as its first member. */
+/* A driver embeds it as its first member and starts it with blk_init(). */
 struct blk {
 	const struct blk_ops *ops;
+	struct uring *ring; /* borrowed: drives the device, outlives it */
 	uint32_t in_flight; /* kept by blk_submit() and blk_complete() */
+	/* blk_complete_later(): a queue through req->priv[0], result in priv[1]. */
+	struct blk_req *later_head;
+	struct blk_req *later_tail;
+	struct uring_op later_op; /* deferred while the queue is not empty */
 };
+
+/* blk_init() - for drivers: @ops complete and static, @ring borrowed until blk_close(). */
+void blk_init(struct blk *blk, const struct blk_ops *ops, struct uring *ring);
 
 /*
  * blk_submit() - start @req. The operating-system call may be deferred to the next
@@ -93,8 +104,13 @@ struct blk {
  */
 void blk_submit(struct blk *blk, struct blk_req *req);
 
-/* blk_complete() - for drivers: account and call req->done. */
+/* blk_complete() - for drivers: account and call req->done. Not from inside submit(). The owner may
+ * submit again or close the device from there: touch @blk afterwards only if more is in flight. */
 void blk_complete(struct blk *blk, struct blk_req *req, int result);
+
+/* blk_complete_later() - for drivers: blk_complete() from the ring's next dispatch, so also allowed
+ * from inside submit(). Takes over req->priv. Allocates nothing, cannot fail. */
+void blk_complete_later(struct blk *blk, struct blk_req *req, int result);
 
 /* blk_get_info() - sizes and abilities; the size may grow between calls (resize). */
 void blk_get_info(const struct blk *blk, struct blk_info *out);

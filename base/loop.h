@@ -5,11 +5,12 @@
 /*
  * loop - the event loop of a service: file descriptors, timers, signals, deferred calls.
  *
- * libqb's loop sits behind this header (base/loop_qb.c). One loop belongs to the thread that runs
- * it: every function below is for that thread, except loop_post() and loop_stop(), which any
- * thread may call. Callbacks run on the loop's thread, one after another; they may add and delete
- * any handle, their own too. After a _del() returns, the callback of that handle does not run.
- * Data paths use base/uring.h instead.
+ * One loop belongs to the thread that runs it: every function below is for that thread, except
+ * loop_post() and loop_stop(), which any thread may call; a call from the wrong thread while the
+ * loop runs is caught by a CHECK. Before loop_run() and after it, the creator may call them.
+ * Callbacks run on the loop's thread, one after another; they may add and delete any handle, their
+ * own too. After a _del() returns, the callback of that handle does not run. A process may have
+ * any number of loops. Data paths use base/uring.h instead.
  */
 
 #include <stdint.h>
@@ -38,8 +39,11 @@ void loop_destroy(struct loop *loop);
 /* loop_run() - dispatch until loop_stop(). Blocks. Signals of loop_signal_add() arrive here. */
 void loop_run(struct loop *loop);
 
-/* loop_stop() - make loop_run() return soon. Any thread; also before loop_run(), which then
- * returns at once. */
+/*
+ * loop_stop() - make loop_run() return after the callback that runs now. Events and calls that were
+ * not looked at wait for the next loop_run(). Before loop_run() it makes that return at once.
+ * Context: any thread, also a signal handler.
+ */
 void loop_stop(struct loop *loop);
 
 /*
@@ -51,12 +55,16 @@ MUST_USE int loop_post(struct loop *loop, loop_fn fn, void *arg);
 
 /*
  * loop_fd_add() - watch @fd (borrowed until loop_fd_del()).
- * Returns 0; -EEXIST fd is already watched; -EPERM a regular file; -ENOMEM; -EBADF.
+ * Returns 0; -EEXIST fd is already watched; -EPERM a regular file; -ENOMEM; -EBADF; -ENOSPC the
+ * user's limit of watches.
  */
 MUST_USE int loop_fd_add(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn, void *arg,
                          struct loop_fd **out);
 
-/* loop_fd_mod() - change the events, 0 = none for now. Returns 0; -errno. */
+/*
+ * loop_fd_mod() - change the events; 0 = none for now, not even a hang-up.
+ * Returns 0; -EBADF the descriptor was closed too early; -ENOMEM.
+ */
 MUST_USE int loop_fd_mod(struct loop_fd *handle, uint32_t events);
 
 /* loop_fd_del() - stop watching; call it before close(fd). NULL is fine. */
@@ -70,8 +78,11 @@ void loop_fd_del(struct loop_fd *handle);
 MUST_USE int loop_timer_add(struct loop *loop, uint64_t delay_ns, loop_fn fn, void *arg,
                             struct loop_timer **out);
 
-/* loop_timer_arm() - (re)start the timer. Returns 0; -ENOMEM. */
-MUST_USE int loop_timer_arm(struct loop_timer *timer, uint64_t delay_ns);
+/* loop_timer_new() - as loop_timer_add(), but not armed yet. Returns 0; -ENOMEM. */
+MUST_USE int loop_timer_new(struct loop *loop, loop_fn fn, void *arg, struct loop_timer **out);
+
+/* loop_timer_arm() - (re)start the timer; UINT64_MAX = never. Cannot fail: the room is reserved. */
+void loop_timer_arm(struct loop_timer *timer, uint64_t delay_ns);
 
 /* loop_timer_disarm() - do not fire until armed again. */
 void loop_timer_disarm(struct loop_timer *timer);
@@ -80,9 +91,11 @@ void loop_timer_disarm(struct loop_timer *timer);
 void loop_timer_del(struct loop_timer *timer);
 
 /*
- * loop_signal_add() - call @fn on the loop's thread for each @signo. One loop of a process may
- * take signals (SIGCHLD included).
- * Returns 0; -EEXIST; -ENOMEM; -EINVAL.
+ * loop_signal_add() - call @fn on the loop's thread after each @signo; several that come close
+ * together may be one call, as usual for signals. The signal is unblocked on this thread. One loop
+ * of a process may take signals (SIGCHLD included). Programs started later have default actions.
+ * Returns 0; -EEXIST this loop has it already; -EBUSY another loop takes signals; -ENOMEM; -EINVAL
+ * not a signal that can be taken (SIGKILL, SIGSEGV...).
  */
 MUST_USE int loop_signal_add(struct loop *loop, int signo, loop_signal_fn fn, void *arg,
                              struct loop_signal **out);

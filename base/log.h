@@ -10,8 +10,13 @@
  * WARN degraded, we go on; INFO one line per change of state a human would tell; DEBUG support;
  * TRACE off unless asked. Lines that a guest or a peer can cause go through log_limited().
  *
- * Threads: every function may be called from any thread once log_open() has returned, and also
- * before it (then lines of WARN and above go to stderr). log_open/log_close: main thread only.
+ * A message can be 1.8 KiB; beyond 440 bytes it is continued on the next line. Control characters
+ * are replaced by '?'. Writing blocks on disk and syslog as they do, on a reader of stderr for
+ * 0.1 s at most: then lines are dropped and counted ("lines lost n=") until it reads again.
+ *
+ * Threads: every function may be called from any thread, also before log_open() (then lines of
+ * WARN and above go to stderr), except log_open() and log_close(), which are the main thread's.
+ * Never from a signal handler, nor between fork() and exec().
  */
 
 #include <stdbool.h>
@@ -27,16 +32,17 @@ struct log_cfg {
 	bool to_stderr;          /* terminal and systemd journal (with <N> priority prefix there) */
 	bool to_syslog;          /* syslog, facility daemon */
 	const char *file;        /* append here too; NULL = no */
-	uint32_t blackbox_bytes; /* memory ring with everything down to DEBUG; 0 = none */
+	uint32_t blackbox_bytes; /* ring, holds down to DEBUG; 0 = none, or 4 KiB..256 MiB */
 };
 
 /*
- * log_open() - start logging; replaces an earlier log_open().
- * Returns 0; -EINVAL (cfg); -errno of opening the file.
+ * log_open() - start logging; replaces an earlier log_open(). If there is no memory for the
+ * blackbox, it goes without and says so in the log.
+ * Returns 0; -EINVAL (cfg); -errno of opening the file: then the log is as it was.
  */
 MUST_USE int log_open(const struct log_cfg *cfg);
 
-/* log_close() - flush and stop. Lines after it go to stderr again. */
+/* log_close() - stop. WARN and above go to stderr again. */
 void log_close(void);
 
 /* log_set_level() - change what is shown while running. */
@@ -46,9 +52,10 @@ void log_set_level(enum log_level level);
 MUST_USE int log_level_parse(const char *word, enum log_level *out);
 
 /*
- * log_blackbox_dump() - write the memory ring to @path in libqb's format (read it with
- * qb-blackbox). CHECK() does it too, to the path given to log_blackbox_path().
- * Returns the number of bytes; -ENODATA no blackbox; -errno.
+ * log_blackbox_dump() - write the memory ring to @path, replacing an older file, in libqb's format
+ * (read it with qb-blackbox of the package libqb-tools). A failed CHECK() does it too. libqb
+ * prints the ring's size and pointers to stdout while at it.
+ * Returns the number of bytes; -ENODATA no blackbox; -ENAMETOOLONG; -errno.
  */
 MUST_USE int log_blackbox_dump(const char *path);
 
@@ -57,10 +64,12 @@ void log_blackbox_path(const char *path);
 
 /* State of one rate-limited call site; static in the macro or one per peer. Zero-initialised. */
 struct log_limit {
-	_Atomic uint64_t window_ns; /* start of the current window, monotonic */
-	_Atomic uint32_t in_window;
+	_Atomic uint64_t
+		window; /* start of the window [ms] << LOG_LIMIT_COUNT_BITS | lines in it */
 	_Atomic uint32_t suppressed;
 };
+
+#define LOG_LIMIT_COUNT_BITS 8
 
 #define LOG_LIMIT_PER_WINDOW 5
 #define LOG_LIMIT_WINDOW_NS (5ull * 1000 * 1000 * 1000)

@@ -5,11 +5,13 @@
 /*
  * save - the sections in which a stopped partition's state travels to a file or another host.
  *
- * A blob is a sequence of sections: {magic, flags, name, version, length, crc32c} + payload. Each
- * device writes one section named after itself and its instance ("vmbus", "storvsp.0"); the
- * payload is a plain sequence of little-endian fields in the order the X_save.c writes them. A
- * reader that does not know a mandatory section refuses the blob, and skips an optional one.
- * Within a section, newer versions only append. docs/formats/save.md has the bytes.
+ * A blob is a sequence of sections: a header with magic, CRC, flags, version, length and name,
+ * then the payload. Each device writes one section named after itself and its instance ("vmbus",
+ * "storvsp.0"); the payload is a plain sequence of little-endian fields in the order the X_save.c
+ * writes them. A reader that does not know a mandatory section refuses the blob, and skips an
+ * optional one. Within a section, newer versions only append; a reader takes older versions and
+ * refuses newer ones, so whoever saves for an older reader writes the older version.
+ * docs/formats/save.md has the bytes, hv/save/save_wire.h the header.
  *
  * Errors are sticky: after the first failure every further call does nothing, and save_finish()
  * or load_finish() returns it; that keeps X_save.c a list of fields.
@@ -27,6 +29,7 @@ struct errbuf;
 #define SAVE_NAME_MAX 31u
 #define SAVE_SECTION_BYTES_MAX (64u << 20) /* device state, never RAM */
 #define SAVE_BLOB_BYTES_MAX (256u << 20)
+#define SAVE_SECTIONS_MAX 2048u /* 64 vCPUs and every device there can be, several times over */
 
 /* Writer. Embed; start with save_init(), end with save_finish() or save_fini(). */
 struct save {
@@ -40,7 +43,8 @@ struct save {
 void save_init(struct save *s);
 void save_fini(struct save *s);
 
-/* save_begin()/save_end() - around the fields of a section. Do not nest. @version >= 1. */
+/* save_begin()/save_end() - around the fields of a section. Do not nest. @version >= 1; @name has
+ * 1..SAVE_NAME_MAX printable characters and is new to the blob. */
 void save_begin(struct save *s, const char *name, uint32_t version, bool mandatory);
 void save_end(struct save *s);
 
@@ -53,8 +57,8 @@ void save_bytes(struct save *s, const void *buf, size_t len_bytes);  /* as they 
 void save_blob(struct save *s, const void *buf, uint32_t len_bytes); /* u32 length, then bytes */
 
 /*
- * save_finish() - the blob; @buf passes to the caller (free()).
- * Returns 0; -ENOMEM; -E2BIG. CHECKs that no section is open.
+ * save_finish() - the blob; @buf passes to the caller (free()); @s is empty again.
+ * Returns 0; -ENOMEM; -E2BIG (NULL then). CHECKs that no section is open.
  */
 MUST_USE int save_finish(struct save *s, uint8_t **buf, size_t *len_bytes);
 
@@ -63,7 +67,7 @@ struct load {
 	const uint8_t *buf;
 	size_t len_bytes;
 	size_t at;          /* next byte of the open section */
-	size_t section_end; /* first byte behind it */
+	size_t section_end; /* first byte behind it; 0 = none is open */
 	uint32_t version;   /* of the open section */
 	char section[SAVE_NAME_MAX + 1];
 	int error;
@@ -72,7 +76,8 @@ struct load {
 
 /*
  * load_init() - check the whole blob: frames, lengths, CRCs, no duplicate names.
- * Returns 0; -EBADMSG with the section named in @eb.
+ * @buf[len_bytes]: borrowed as long as @l is used, like @eb.
+ * Returns 0; -EBADMSG damaged, with the section named in @eb; -E2BIG more than the limits above.
  */
 MUST_USE int load_init(struct load *l, const void *buf, size_t len_bytes, struct errbuf *eb);
 
@@ -83,10 +88,10 @@ MUST_USE int load_init(struct load *l, const void *buf, size_t len_bytes, struct
  */
 MUST_USE int load_begin(struct load *l, const char *name, uint32_t version_max);
 
-/* load_end() - close it; bytes left over are an error (-EBADMSG) unless its version is newer. */
+/* load_end() - close it; bytes left over are an error (-EBADMSG). Also after a failure. */
 void load_end(struct load *l);
 
-/* Fields; 0 after an error. load_u32_max() and load_count() also bound the value. */
+/* Fields; 0 after an error. load_u32_max() also bounds the value; @what names it in the error. */
 uint8_t load_u8(struct load *l);
 uint16_t load_u16(struct load *l);
 uint32_t load_u32(struct load *l);

@@ -39,8 +39,11 @@ struct vmbus_host_ops;
 #define VMBUS_CHANNELS_MAX 512u      /* relids 1..2047 exist; more offers than this helps nobody */
 #define VMBUS_GPADLS_MAX 2048u       /* per partition */
 #define VMBUS_GPADL_PAGES_MAX 65536u /* per channel, all its GPADLs: 256 MiB */
-#define VMBUS_PACKET_BYTES_MAX \
-	65536u /* one packet with header; the largest legal is RNDIS control */
+#define VMBUS_PAGES_MAX (1u << 20)   /* per partition: 4 GiB, and 8 MiB of page lists here */
+#define VMBUS_RING_PAGES_MAX 4096u   /* of one ring with its control page; Linux uses 5..128 */
+/* One packet with its descriptor. The largest legal ones carry 375 page ranges (netvsc). */
+#define VMBUS_PACKET_BYTES_MAX 65536u
+#define VMBUS_BATCH_MAX 256u /* packets in one ready() call, so that no channel starves others */
 
 struct vmbus_cfg {
 	struct gmem *mem; /* borrowed until vmbus_destroy(), like the rest */
@@ -52,13 +55,20 @@ struct vmbus_cfg {
 	uint32_t version_max; /* newest version to accept; 0 = 5.3 */
 };
 
+/* vmbus_create() - a bus without channels. Returns 0; -ENOMEM; -EINVAL vp_count or version_max. */
 MUST_USE int vmbus_create(const struct vmbus_cfg *cfg, struct vmbus **out);
-/* All channels are closed (vmbus_pause() or vmbus_reset() drained) or their VSPs already gone. */
+
+/*
+ * vmbus_destroy() - free the bus and its channels; no callback comes any more. The VSPs have
+ * drained (vmbus_reset(), or paused) and must not call the bus again. Runs the ring until the
+ * bus's own polls have ended. NULL is fine.
+ */
 void vmbus_destroy(struct vmbus *bus);
 
 /* vmbus_message() - the guest posted @payload[len_bytes] (hostile) to connection @connection_id.
- * Returns 0; -EAGAIN no room, the hypercall answers "insufficient buffers"; -ENOENT no such
- * connection id. */
+ * Returns 0 (also for a message that makes no sense: it is logged and dropped); -EAGAIN no room
+ * for the answer, or paused: the hypercall answers "insufficient buffers" and the guest tries
+ * again; -ENOENT no such connection id. */
 MUST_USE int vmbus_message(struct vmbus *bus, uint32_t connection_id, const void *payload,
                            uint32_t len_bytes);
 
@@ -67,18 +77,30 @@ void vmbus_slot_free(struct vmbus *bus, uint32_t vp_index);
 
 /*
  * vmbus_reset() - the partition resets: close every channel, forget GPADLs and the connection.
- * @done comes on the device thread when no VSP touches guest memory any more.
+ * The offers stay. @done comes on the device thread when no VSP touches guest memory any more,
+ * perhaps from inside. Not while another reset is under way.
  */
 void vmbus_reset(struct vmbus *bus, void (*done)(void *arg), void *arg);
 
-/* vmbus_pause() - stop taking packets and messages (vCPUs are stopped); VSPs drain on their own.
- * vmbus_resume() - go on; every open channel is treated as if it had been signalled, and every
- * VP is interrupted once, so that no signal is lost across a move. */
+/*
+ * vmbus_pause() - stop taking packets and messages (vCPUs are stopped). VSPs drain on their own
+ * and may still send; while paused vmbus_recv() says -EAGAIN and ready() does not come.
+ * vmbus_resume() - go on, here or after vmbus_load(): both sides of every open channel are treated
+ * as if they had been signalled, so that no signal is lost across a move. Saved channels that
+ * nobody offered again by now are rescinded.
+ */
 void vmbus_pause(struct vmbus *bus);
 void vmbus_resume(struct vmbus *bus);
 
-/* vmbus_save()/vmbus_load() - section "vmbus": connection, channels, GPADLs, queued messages.
- * Load on a bus to which the same offers (interface, instance) were made; VSPs load after it. */
+/*
+ * vmbus_save() - section "vmbus": connection, channels, GPADLs, queued messages. Only while
+ * paused, when the VSPs have drained and flushed.
+ * vmbus_load() - into a new, paused bus on which no guest message was seen. Offers made before it
+ * and up to vmbus_resume() (a VSP's load offers its sub-channels again) find their old state by
+ * (interface, instance, index): same relid, GPADLs, and open() with @restored if they were open.
+ * VSPs load after it. A bus whose load failed is good for vmbus_destroy() only.
+ * Returns 0; -errno with the text in the loader's errbuf.
+ */
 void vmbus_save(const struct vmbus *bus, struct save *s);
 MUST_USE int vmbus_load(struct vmbus *bus, struct load *l);
 
@@ -87,18 +109,24 @@ MUST_USE int vmbus_load(struct vmbus *bus, struct load *l);
 /* Callbacks of one channel; all on the device thread. */
 struct vmbus_channel_ops {
 	/*
-	 * The guest opened the channel: both rings are mapped. Returns 0, or -errno: the open is
-	 * refused with a status. Also called by vmbus_load() for a channel that was open, with
-	 * @restored true: change nothing in the rings.
+	 * The guest opened the channel: both rings are usable. Returns 0, or -errno: the open is
+	 * refused with a status. Also called by vmbus_load() or vmbus_offer() for a channel that
+	 * was open when it was saved, with @restored: send nothing before vmbus_resume().
 	 */
 	int (*open)(struct vmbus_channel *chan, bool restored, void *arg);
 	/*
 	 * The guest closed it (or unload, rescind, reset, broken rules). Take no more packets, end
-	 * all use of guest memory, then call vmbus_channel_closed(), from here or later.
+	 * all use of guest memory (I/O in flight, GPADL references), then call
+	 * vmbus_channel_closed(), from here or later. Also comes while paused; a VSP that says it
+	 * has drained has answered it. Comes once per successful open(), from the loop or a guest's
+	 * message, never from inside a function the VSP called on this channel.
 	 */
 	void (*close)(struct vmbus_channel *chan, void *arg);
-	/* Something came: packets may be there, or space for what vmbus_send() refused. Read until
-	 * vmbus_recv() says -EAGAIN, or call vmbus_kick() to be called again. */
+	/*
+	 * Something came: packets may be there, or space for what vmbus_send() refused. Read until
+	 * vmbus_recv() says -EAGAIN, or call vmbus_kick() (then or when there is room again) to be
+	 * called again. Never comes from inside a function the VSP called.
+	 */
 	void (*ready)(struct vmbus_channel *chan, void *arg);
 };
 
@@ -118,26 +146,31 @@ struct vmbus_offer_cfg {
 
 /*
  * vmbus_offer() - make a channel; the guest is told now or when it asks for offers.
- * Returns 0; -EEXIST (interface, instance, index) is in use; -ENOSPC; -ENOMEM; -errno of eventfd.
+ * Between vmbus_load() and vmbus_resume() a saved channel with the same key is taken over; its
+ * open() then comes from inside, after @out is set.
+ * Returns 0; -EEXIST (interface, instance, index) is in use, also by a rescinded channel that the
+ * guest has not released; -ENOSPC; -ENOMEM; -errno of eventfd, doorbell or the restored open().
  */
 MUST_USE int vmbus_offer(struct vmbus *bus, const struct vmbus_offer_cfg *cfg,
                          struct vmbus_channel **out);
 
 /*
  * vmbus_rescind() - take the offer back; the channel closes if it is open, and is freed when the
- * guest has released it. The owner must not use it after its close callback (or at once, if it
- * was not open).
+ * guest has released it. If it is open the close callback comes (from the loop) and the owner's
+ * vmbus_channel_closed() is its last use; if it is closing, likewise; if it is closed this call
+ * is the last use.
  */
 void vmbus_rescind(struct vmbus_channel *chan);
 
 /* vmbus_channel_closed() - answer to the close callback. */
 void vmbus_channel_closed(struct vmbus_channel *chan);
 
-/* vmbus_fail() - the guest broke the device's protocol: log @why (rate-limited), stop the channel.
- * The close callback comes later, from the loop, not from inside. */
+/* vmbus_fail() - the guest broke the device's protocol: log @why (rate-limited), stop the channel:
+ * nothing is received or sent any more, and the close callback comes, from the loop. The guest
+ * can close and open it again. */
 void vmbus_fail(struct vmbus_channel *chan, const char *why);
 
-/* vmbus_kick() - call ready() again from the loop. */
+/* vmbus_kick() - call ready() again from the loop, if the channel is open then. */
 void vmbus_kick(struct vmbus_channel *chan);
 
 bool vmbus_channel_is_open(const struct vmbus_channel *chan);
@@ -169,22 +202,26 @@ struct vmbus_packet {
 /*
  * vmbus_recv() - copy the next packet into @buf[room_bytes] (>= VMBUS_PACKET_BYTES_MAX never fails
  * for size). The packet stays in the ring until vmbus_recv_done(), so that a save between the two
- * sees it unread.
- * Returns 0; -EAGAIN the ring is empty (guest signalling is armed again); -EMSGSIZE too large for
+ * sees it unread; until then vmbus_recv() gives the same packet (copied again: the guest may have
+ * changed it).
+ * Returns 0; -EAGAIN nothing now, ready() will come: the ring is empty (guest signalling is armed
+ * again), the batch is full, or the bus is paused; -ENOTCONN not open; -EMSGSIZE too large for
  * @buf, -EBADMSG bad indices or descriptor: the channel has failed (see vmbus_fail()).
  */
 MUST_USE int vmbus_recv(struct vmbus_channel *chan, void *buf, uint32_t room_bytes,
                         struct vmbus_packet *out);
 
-/* vmbus_recv_done() - the packet of the last vmbus_recv() is consumed; wakes a guest that waits
- * for space. */
+/* vmbus_recv_done() - the packet of the last vmbus_recv() is consumed: record it as in flight
+ * before. Inside ready() the guest may see that at the end of the batch only; never after a
+ * pause. Wakes a guest that waits for space. */
 void vmbus_recv_done(struct vmbus_channel *chan);
 
 /*
  * vmbus_send() - append a packet: descriptor, @header (multiple of 8, may be empty), payload.
  * Returns 0; -EAGAIN no room: the guest is told how much we wait for and ready() comes when there
- * is; -EMSGSIZE larger than the ring; -ENOTCONN not open; -EBADMSG the channel has failed.
- * The guest is signalled at the end of the ready() callback, or by vmbus_flush().
+ * is; -EMSGSIZE larger than the ring; -ENOTCONN not open; -EBADMSG bad indices: the channel has
+ * failed.
+ * The guest sees it and is signalled at the end of the ready() callback, or by vmbus_flush().
  */
 MUST_USE int vmbus_send(struct vmbus_channel *chan, uint16_t type, uint16_t flags,
                         uint64_t transaction_id, const void *header, uint32_t header_bytes,
@@ -194,8 +231,8 @@ MUST_USE int vmbus_send(struct vmbus_channel *chan, uint16_t type, uint16_t flag
 MUST_USE int vmbus_complete(struct vmbus_channel *chan, uint64_t transaction_id, const void *buf,
                             uint32_t len_bytes);
 
-/* vmbus_flush() - signal the guest now if it wants that. Outside ready() callbacks (I/O
- * completions) the caller batches its sends and ends with this. */
+/* vmbus_flush() - show the guest what was sent and signal it if it wants that. Outside ready()
+ * callbacks (I/O completions) the caller batches its sends and ends with this. */
 void vmbus_flush(struct vmbus_channel *chan);
 
 /* One piece of guest memory named by a GPA-direct packet. */

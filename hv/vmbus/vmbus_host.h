@@ -26,7 +26,8 @@ struct vmbus_host_ops {
 	int (*message_post)(void *arg, uint32_t vp_index, uint32_t sint, const void *payload,
 	                    uint32_t len_bytes);
 	/* Set event flag @flag (0..2047) of @sint on VP @vp_index; interrupt if it was clear.
-	 * A VP without an event page drops it: the guest re-reads its rings when it sets one up. */
+	 * A VP without an event page drops it: the guest re-reads its rings when it sets one up.
+	 * Interrupts that were pending at a save are the SynIC's to raise again. */
 	void (*event_signal)(void *arg, uint32_t vp_index, uint32_t sint, uint32_t flag);
 	/* From now on HvSignalEvent(@connection_id) adds 1 to @event_fd (borrowed).
 	 * Returns 0; -errno. */

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BASE_TLS_INT_H
+#define BASE_TLS_INT_H
+
+/* Shared by base/tls*.c only: here OpenSSL's types are allowed. */
+
+#include <openssl/types.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+
+struct errbuf;
+struct tls_cert_info;
+
+/*
+ * tls_ossl_fail() - put @what and OpenSSL's reason in @eb and empty OpenSSL's error queue.
+ * Returns @err, or -ENOMEM if that was the reason.
+ */
+int tls_ossl_fail(struct errbuf *eb, int err, const char *what);
+
+/* tls_x509_read() - the first certificate in @pem, to X509_free(); NULL = see tls_ossl_fail(). */
+X509 *tls_x509_read(const char *pem);
+
+/* tls_key_read() - a private key, to EVP_PKEY_free(). Encrypted keys are refused, never asked for.
+ */
+EVP_PKEY *tls_key_read(const char *pem);
+
+/* tls_x509_info() - identity and dates. Returns 0; -EBADMSG not a certificate of ours. */
+MUST_USE int tls_x509_info(X509 *cert, struct tls_cert_info *out, struct errbuf *eb);
+
+#endif

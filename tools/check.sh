@@ -27,9 +27,17 @@ step_tidy() {
 	python3 tools/tidy.py
 }
 
+scripts() { # tracked files whose first line names the interpreter $1
+	sources | xargs awk "FNR == 1 && /^#!.*[\/ ]($1)/ { print FILENAME } { nextfile }"
+}
+
 step_scripts() {
-	sources '*.sh' deploy/test deploy/demo .ci/run | xargs shellcheck -x
-	sources '*.py' deploy/lab/lab | xargs python3 -m py_compile
+	scripts '(ba|da)?sh' | xargs -r shellcheck -x
+	{ sources '*.py'; scripts python3; } | sort -u | xargs -r python3 -c '
+import sys
+for name in sys.argv[1:]:
+    with open(name, encoding="utf-8") as f:
+        compile(f.read(), name, "exec")'
 }
 
 preset() { # build with warnings as errors and run everything that needs no privileges

@@ -46,7 +46,7 @@ preset() { # build with warnings as errors and run everything that needs no priv
 		tail -n 60 "build/$1/build.log"
 		return 1
 	}
-	(cd "build/$1" && ctest --output-on-failure --no-tests=error -L '^(unit|sim|sec)$' -j "$jobs" \
+	(cd "build/$1" && ctest --output-on-failure --no-tests=error --output-junit test.xml -L '^(unit|sim|sec)$' -j "$jobs" \
 		>test.log) || {
 		grep -Ev '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "build/$1/test.log"
 		return 1

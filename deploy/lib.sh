@@ -1,0 +1,180 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# What deploy/test and deploy/demo share: words on the screen, a log, timed stages, packages.
+# Source it from a script with `set -euo pipefail`, then call log_open.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+stage_names=()
+stage_times=()
+stage_verdicts=() # ok, FAILED or skipped, and a remark
+log=/dev/null
+stage_pid=
+ticker_pid=
+bold='' dim='' red='' green='' yellow='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+	bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' yellow=$'\e[33m' plain=$'\e[0m'
+fi
+# A checkout that belongs to somebody else (CI as root) is still ours to read.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$root
+
+log_open() { # NAME: everything goes to build/log/NAME-<time>.log as well
+	mkdir -p "$root/build/log"
+	log=$root/build/log/$1-$(date +%Y%m%d-%H%M%S).log
+	: >"$log"
+	trap 'stage_stop; exit 130' INT
+	trap 'stage_stop; exit 143' TERM HUP
+}
+
+say() { # TEXT...: a line for the reader and the log
+	printf '%s\n' "$*"
+	printf '%s\n' "$*" >>"$log"
+}
+
+title() { # TEXT: a heading
+	printf '\n%s%s%s\n' "$bold" "$*" "$plain"
+	printf '\n== %s\n' "$*" >>"$log"
+}
+
+die() { # WHAT [HINT]: what is wrong and what to do about it
+	printf '%s%s: %s%s\n' "$red" "$(basename "$0")" "$1" "$plain" >&2
+	printf '%s\n' "$1" >>"$log"
+	if [ -n "${2:-}" ]; then
+		printf '  %s\n' "$2" >&2
+	fi
+	exit 1
+}
+
+now() { # seconds since boot, with hundredths
+	local up _
+	read -r up _ </proc/uptime
+	echo "$up"
+}
+
+since() { # START: seconds from START to now, one decimal
+	awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f", b - a }'
+}
+
+colour_of() { # VERDICT
+	case $1 in
+	ok*) printf '%s' "$green" ;;
+	FAILED*) printf '%s' "$red" ;;
+	*) printf '%s' "$yellow" ;;
+	esac
+}
+
+# Shows that a stage is alive: a counter on a terminal, else a line a minute. Holds no pipe open.
+ticker() { # NAME
+	local start=$SECONDS
+	if [ -t 1 ]; then
+		while :; do
+			printf '\r  %-22s %s%4d s%s ' "$1" "$dim" $((SECONDS - start)) "$plain"
+			sleep 1 >/dev/null 2>&1
+		done
+	fi
+	while sleep 60 >/dev/null 2>&1; do
+		printf '  %-22s ... %d s so far\n' "$1" $((SECONDS - start))
+	done
+}
+
+stage_stop() { # ends the stage that runs, with its children
+	[ -z "$ticker_pid" ] || kill "$ticker_pid" 2>/dev/null || :
+	[ -z "$stage_pid" ] || kill -TERM -- "-$stage_pid" 2>/dev/null || :
+	ticker_pid='' stage_pid=''
+}
+
+# stage NAME COMMAND...: runs it with its output in the log, shows and remembers time and verdict.
+# Status 77 means "cannot be done here"; the last line of output is the reason. A failed stage shows
+# the end of its output and returns 1; the remark of a good one is its last line if that names tests.
+stage() {
+	local name=$1 start status=0 from verdict last
+	shift
+	printf '\n== %s: %s\n' "$name" "$*" >>"$log"
+	start=$(now)
+	from=$(($(stat -c %s "$log") + 1))
+	ticker "$name" &
+	ticker_pid=$!
+	set -m # a process group of its own, so that all of it can be ended
+	"$@" </dev/null >>"$log" 2>&1 &
+	stage_pid=$!
+	set +m
+	wait "$stage_pid" || status=$?
+	kill "$ticker_pid" 2>/dev/null || :
+	wait "$ticker_pid" 2>/dev/null || :
+	ticker_pid='' stage_pid=''
+	last=$(tail -c "+$from" "$log" | grep -v '^$' | tail -n 1 | cut -c 1-100) || last=
+	case $status in
+	0)
+		verdict=ok
+		remark=$(tail -c "+$from" "$log" | grep -E '^[0-9]+% tests passed' | tail -n 1) || remark=
+		;;
+	77) verdict=skipped remark=$last ;;
+	*) verdict=FAILED remark="status $status" ;;
+	esac
+	stage_names+=("$name")
+	stage_times+=("$(since "$start")")
+	stage_verdicts+=("$verdict${remark:+  $remark}")
+	[ ! -t 1 ] || printf '\r\e[K'
+	printf '  %-22s %8s s  %s%s%s%s\n' "$name" "${stage_times[-1]}" "$(colour_of $verdict)" $verdict "$plain" \
+		"${remark:+  $remark}"
+	printf '== %s: %s after %s s\n' "$name" "${stage_verdicts[-1]}" "${stage_times[-1]}" >>"$log"
+	if [ $verdict = FAILED ]; then
+		tail -c "+$from" "$log" | head -n -1 | tail -n "${GW_TAIL_LINES:-80}" | sed 's/^/    | /'
+		return 1
+	fi
+}
+
+stages_failed() { # names of the failed stages
+	local i
+	for i in "${!stage_names[@]}"; do
+		case ${stage_verdicts[i]} in FAILED*) printf '%s ' "${stage_names[i]}" ;; esac
+	done
+}
+
+stages_table() { # all stages with time and verdict
+	local i line
+	for i in "${!stage_names[@]}"; do
+		line=$(printf '  %-22s %8s s  %s' "${stage_names[i]}" "${stage_times[i]}" "${stage_verdicts[i]}")
+		printf '%s%s%s\n' "$(colour_of "${stage_verdicts[i]}")" "$line" "$plain"
+		printf '%s\n' "$line" >>"$log"
+	done
+}
+
+packages_of() { # SECTION...: the packages of deploy/packages in these sections
+	local sections=" $* "
+	awk -v want="$sections" '
+		{ sub(/#.*/, "") }
+		/^\[/ { gsub(/[][ \t]/, ""); on = index(want, " " $0 " ") > 0; next }
+		on && NF { print $1 }' "$root/deploy/packages"
+}
+
+packages_missing() { # SECTION...: those that are not installed
+	local p
+	for p in $(packages_of "$@"); do
+		dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || echo "$p"
+	done
+}
+
+packages_install() { # SECTION...: installs what is missing; asks nobody
+	local missing
+	mapfile -t missing < <(packages_missing "$@")
+	if [ ${#missing[@]} -eq 0 ]; then
+		echo "all packages are there"
+		return 0
+	fi
+	echo "missing: ${missing[*]}"
+	if [ "$(id -u)" -ne 0 ]; then
+		echo "not root: run as root, or install them yourself: apt-get install ${missing[*]}"
+		return 1
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	# Package lists first: a bare machine has none, an old one has wrong ones.
+	apt-get -q update || echo "apt-get update failed; trying with the lists that are there"
+	apt-get -q -y --no-install-recommends install "${missing[@]}"
+}
+
+build_preset() { # PRESET: configures and builds build/PRESET, in parallel, with ccache where it is
+	if [ -z "${CMAKE_C_COMPILER_LAUNCHER:-}" ] && command -v ccache >/dev/null; then
+		export CMAKE_C_COMPILER_LAUNCHER=ccache
+	fi
+	cmake --preset "$1" && cmake --build "build/$1" -j "$(nproc)"
+}

@@ -8,6 +8,9 @@
 /* The compiler checks the arguments from number @first against the format at number @fmt. */
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
 
+/* For a struct that overlays raw words (uring_op.priv, blk_req.priv): no type-based aliasing. */
+#define MAY_ALIAS __attribute__((may_alias))
+
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The struct that embeds @member at @ptr. */

@@ -57,7 +57,7 @@ struct blk_req {
 	uint32_t iov_count;
 	blk_done_fn done; /* from the ring's dispatch, never from inside blk_submit() */
 	void *arg;        /* for the owner */
-	uint64_t priv[BLK_PRIV_WORDS]; /* for the driver */
+	uint64_t priv[BLK_PRIV_WORDS]; /* for the driver: overlay a MAY_ALIAS struct */
 };
 
 struct blk_info {
@@ -86,7 +86,7 @@ struct blk {
 	const struct blk_ops *ops;
 	struct uring *ring; /* borrowed: drives the device, outlives it */
 	uint32_t in_flight; /* kept by blk_submit() and blk_complete() */
-	/* blk_complete_later(): a queue through req->priv[0], result in priv[1]. */
+	/* blk_complete_later(): a queue through req->priv. */
 	struct blk_req *later_head;
 	struct blk_req *later_tail;
 	struct uring_op later_op; /* deferred while the queue is not empty */

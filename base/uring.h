@@ -14,8 +14,8 @@
  *
  * Short transfers are not hidden: res may be less than asked for on files (end of file, a full
  * disk, a signal) as on sockets (there MSG_WAITALL asks for all); the owner continues. Keep a
- * descriptor open until its operations completed. A read or write of a descriptor with
- * O_NONBLOCK answers -EAGAIN instead of waiting; without it, it waits. Sockets always wait.
+ * descriptor open until its operations completed. What can wait (sockets, pipes, taps) waits,
+ * whether the descriptor has O_NONBLOCK or not; on sockets MSG_DONTWAIT answers -EAGAIN instead.
  *
  * On a kernel without io_uring, or older than 5.13, or where a policy forbids it, the same
  * interface works through ordinary system calls: file operations run inside uring_submit(), what
@@ -49,7 +49,7 @@ typedef void (*uring_fn)(struct uring_op *op, int32_t res, bool more);
 struct uring_op {
 	uring_fn fn;
 	void *arg;        /* for the owner */
-	uint64_t priv[8]; /* for uring.c */
+	uint64_t priv[8]; /* for the ring */
 };
 
 struct uring_cfg {
@@ -96,7 +96,7 @@ int uring_dispatch(struct uring *ring);
 /*
  * uring_wait() - submit, sleep until a completion, uring_wake() or the timeout; run completions.
  * @timeout_ns: UINT64_MAX = none; 0 = do not sleep.
- * Returns the number of completions run, 0 also after a wake; -errno.
+ * Returns the number of completions run, 0 also after a wake or for no reason; -errno.
  */
 MUST_USE int uring_wait(struct uring *ring, uint64_t timeout_ns);
 
@@ -119,8 +119,8 @@ MUST_USE int uring_reserve(struct uring *ring, uint32_t count);
 
 /*
  * Preparing. All return 0; -EAGAIN the submission queue is full even after submitting it (wait
- * for completions); -ENOMEM ("syscalls" only). @iov, buffers and addresses are borrowed until the
- * completion.
+ * for completions). @iov, buffers and addresses are borrowed until the completion. A send to a
+ * socket that is gone answers -EPIPE and raises no signal.
  */
 MUST_USE int uring_prep_nop(struct uring *ring, struct uring_op *op);
 MUST_USE int uring_prep_readv(struct uring *ring, struct uring_op *op, int fd,
@@ -182,7 +182,8 @@ void uring_link(struct uring *ring);
 MUST_USE int uring_cancel(struct uring *ring, struct uring_op *target);
 
 /* uring_file_set() - put @fd (or -1 for none) into a fixed file slot; the slot keeps the file open
- * even if @fd is closed. Returns 0; -EINVAL slot; -EBADF; -errno. */
+ * even if @fd is closed. Not while operations use the slot.
+ * Returns 0; -EINVAL slot; -EBADF; -errno. */
 MUST_USE int uring_file_set(struct uring *ring, uint32_t slot, int fd);
 
 /* uring_buffer_set() - pin @buf[len_bytes] in a fixed buffer slot; NULL, 0 = unpin. Operations on

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hv/partition/mailbox.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/check.h"
+
+int mailbox_init(struct mailbox *m)
+{
+	memset(m, 0, sizeof(*m));
+	m->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->event_fd < 0) {
+		return -errno;
+	}
+	CHECK(pthread_mutex_init(&m->lock, NULL) == 0);
+	return 0;
+}
+
+void mailbox_fini(struct mailbox *m)
+{
+	(void)close(m->event_fd);
+	CHECK(pthread_mutex_destroy(&m->lock) == 0);
+}
+
+static void mailbox_lock(struct mailbox *m)
+{
+	CHECK(pthread_mutex_lock(&m->lock) == 0);
+}
+
+static void mailbox_unlock(struct mailbox *m)
+{
+	CHECK(pthread_mutex_unlock(&m->lock) == 0);
+}
+
+/* One write however much is put before the device thread looks. Lock held. */
+static void mailbox_ring(struct mailbox *m)
+{
+	const uint64_t one = 1;
+
+	if (!m->rung) {
+		m->rung = true;
+		CHECK(write(m->event_fd, &one, sizeof(one)) == (ssize_t)sizeof(one));
+	}
+}
+
+void mailbox_clear(struct mailbox *m)
+{
+	mailbox_lock(m);
+	m->message_head = 0;
+	m->message_count = 0;
+	m->events = 0;
+	m->synic_vps = 0;
+	mailbox_unlock(m);
+}
+
+int mailbox_post(struct mailbox *m, const struct hypercall_message *msg)
+{
+	int err = -EAGAIN;
+
+	mailbox_lock(m);
+	if (m->message_count < MAILBOX_MESSAGES_MAX) {
+		m->messages[(m->message_head + m->message_count) % MAILBOX_MESSAGES_MAX] = *msg;
+		m->message_count++;
+		mailbox_ring(m);
+		err = 0;
+	}
+	mailbox_unlock(m);
+	return err;
+}
+
+void mailbox_console(struct mailbox *m, uint8_t byte)
+{
+	mailbox_lock(m);
+	if (m->console_count < MAILBOX_CONSOLE_BYTES) {
+		m->console[(m->console_head + m->console_count) % MAILBOX_CONSOLE_BYTES] = byte;
+		m->console_count++;
+		mailbox_ring(m);
+	} else {
+		m->console_dropped++;
+	}
+	mailbox_unlock(m);
+}
+
+void mailbox_event(struct mailbox *m, uint32_t event)
+{
+	mailbox_lock(m);
+	m->events |= event;
+	mailbox_ring(m);
+	mailbox_unlock(m);
+}
+
+void mailbox_synic(struct mailbox *m, uint32_t vp_index)
+{
+	CHECK(vp_index < 64);
+	mailbox_lock(m);
+	m->synic_vps |= 1ull << vp_index;
+	mailbox_ring(m);
+	mailbox_unlock(m);
+}
+
+void mailbox_crash(struct mailbox *m, const uint64_t param[5])
+{
+	mailbox_lock(m);
+	memcpy(m->crash, param, sizeof(m->crash));
+	m->events |= MAILBOX_CRASH;
+	mailbox_ring(m);
+	mailbox_unlock(m);
+}
+
+void mailbox_failed(struct mailbox *m, const char *text)
+{
+	mailbox_lock(m);
+	if ((m->events & MAILBOX_FAILED) == 0) { /* the first reason is the true one */
+		(void)snprintf(m->text, sizeof(m->text), "%s", text);
+	}
+	m->events |= MAILBOX_FAILED;
+	mailbox_ring(m);
+	mailbox_unlock(m);
+}
+
+void mailbox_acknowledge(struct mailbox *m)
+{
+	uint64_t count;
+
+	mailbox_lock(m);
+	(void)!read(m->event_fd, &count, sizeof(count));
+	m->rung = false;
+	mailbox_unlock(m);
+}
+
+bool mailbox_take_message(struct mailbox *m, struct hypercall_message *out)
+{
+	bool taken = false;
+
+	mailbox_lock(m);
+	if (m->message_count != 0) {
+		*out = m->messages[m->message_head];
+		m->message_head = (m->message_head + 1) % MAILBOX_MESSAGES_MAX;
+		m->message_count--;
+		taken = true;
+	}
+	mailbox_unlock(m);
+	return taken;
+}
+
+size_t mailbox_take_console(struct mailbox *m, uint8_t *buf, size_t room_bytes)
+{
+	size_t n = 0;
+
+	mailbox_lock(m);
+	while (n < room_bytes && m->console_count != 0) {
+		buf[n++] = m->console[m->console_head];
+		m->console_head = (m->console_head + 1) % MAILBOX_CONSOLE_BYTES;
+		m->console_count--;
+	}
+	mailbox_unlock(m);
+	return n;
+}
+
+uint32_t mailbox_take_events(struct mailbox *m, uint64_t *synic_vps)
+{
+	uint32_t events;
+
+	mailbox_lock(m);
+	events = m->events;
+	*synic_vps = m->synic_vps;
+	m->events = 0;
+	m->synic_vps = 0;
+	mailbox_unlock(m);
+	return events;
+}
+
+void mailbox_take_crash(struct mailbox *m, uint64_t param[5])
+{
+	mailbox_lock(m);
+	memcpy(param, m->crash, sizeof(m->crash));
+	mailbox_unlock(m);
+}
+
+void mailbox_text(struct mailbox *m, char *buf, size_t room_bytes)
+{
+	mailbox_lock(m);
+	(void)snprintf(buf, room_bytes, "%s", m->text);
+	mailbox_unlock(m);
+}

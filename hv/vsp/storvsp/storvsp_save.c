@@ -21,20 +21,17 @@ static void storvsp_save_name(const struct vsp *vsp, char name[SAVE_NAME_MAX + 1
 	(void)snprintf(name, SAVE_NAME_MAX + 1, "storvsp.%u", vsp->index);
 }
 
-static void storvsp_save_channel(const struct storvsp_channel *ch, struct save *s)
+static void storvsp_save_channel(struct storvsp_channel *ch, struct save *s)
 {
 	uint32_t count = 0;
-	const struct list *l;
+	struct list *l;
 
 	for (l = ch->answers.next; l != &ch->answers; l = l->next) {
 		count++;
 	}
 	save_u32(s, count);
 	for (l = ch->answers.next; l != &ch->answers; l = l->next) {
-		const struct storvsp_request *r =
-			(const struct storvsp_request
-		                 *)(const void *)((const char *)l -
-		                                  offsetof(struct storvsp_request, link));
+		const struct storvsp_request *r = list_entry(l, struct storvsp_request, link);
 
 		save_u64(s, r->transaction_id);
 		save_bytes(s, &r->reply, sizeof(r->reply));
@@ -43,7 +40,7 @@ static void storvsp_save_channel(const struct storvsp_channel *ch, struct save *
 
 void storvsp_save(const struct vsp *vsp, struct save *s)
 {
-	const struct storvsp *st = (const struct storvsp *)(const void *)vsp;
+	struct storvsp *st = (struct storvsp *)(uintptr_t)vsp; /* for the list walk */
 	char name[SAVE_NAME_MAX + 1];
 
 	CHECK(st->paused && st->pause_done == NULL);
@@ -129,8 +126,8 @@ int storvsp_load(struct vsp *vsp, struct load *l)
 	s->init = (enum storvsp_init)load_u32_max(l, STORVSP_INIT_DONE, "initialisation state");
 	s->version = load_u16(l);
 	sub_channels = load_u32_max(l, s->sub_channels_max, "sub-channels");
-	/* The bus restored them as channels; they are offered already (storvsp_create_restored). */
-	if (load_error(l) == 0 && sub_channels != s->sub_channels) {
+	/* The bus loads after us and finds them offered. */
+	if (load_error(l) == 0) {
 		err = storvsp_sub_channels_offer(s, sub_channels);
 		if (err != 0) {
 			return load_fail(l, err, "cannot offer sub-channels");

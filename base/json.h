@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/attr.h"
 
@@ -48,6 +49,16 @@ struct json_limits {
  */
 MUST_USE int json_parse(const void *buf, size_t len, const struct json_limits *limits, json_t **out,
                         struct errbuf *eb);
+
+/*
+ * json_read_file() - parse a file of ours (base/fs.h). Error texts begin with @path.
+ * Returns 0; as fs_read(), -EFBIG beyond limits->bytes_max; as json_parse().
+ */
+MUST_USE int json_read_file(const char *path, const struct json_limits *limits, json_t **out,
+                            struct errbuf *eb);
+
+/* json_write_file() - replace a file by @value, for people, durably: as fs_write(), or -ENOMEM. */
+MUST_USE int json_write_file(const char *path, const json_t *value, mode_t mode, struct errbuf *eb);
 
 /* A value and the way to it. Value type; borrows the value, the key and the cursor above, which
  * must stay as it is: at = json_element(&at, 0) would make it its own parent. */

@@ -523,14 +523,13 @@ int port_serve(const char *path, uint32_t setup_status)
 		err = port_open(p, path);
 	}
 	if (err == 0) {
+		/* Who waits since before the boot learns it; mostly nobody does. */
 		err = port_send(p, FRAME_BOOT, NULL, 0);
 	}
-	while (err == 0) {
-		err = port_step(p);
-		if (err == -EPIPE || err == -EPROTO) {
+	for (; err == 0 || err == -EPIPE || err == -EPROTO; err = port_step(p)) {
+		if (err != 0) {
 			session_abort(&p->session);
 			p->host_seen = false;
-			err = 0;
 		}
 	}
 	if (p) {

@@ -6,7 +6,9 @@
     host     what this machine has: packages, memory, disk space, acceleration
     kernel   Debian's kernel, downloaded and unpacked once; initial RAM disks
     network  a network namespace with three bridges
-    node     one QEMU process: start, power, cables
+    node     one QEMU process: start, power
+    cable    networks and disks of a node, cut and healed
+    procs    the lab's processes, found and ended
     qmp      QEMU's control protocol
     channel  commands in a node over virtio-serial
 """

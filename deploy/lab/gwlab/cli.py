@@ -13,9 +13,9 @@ import termios
 import time
 import tty
 
-from gwlab import channel, host
+from gwlab import cable, channel, host, kernel
 from gwlab.errors import LabError, UsageError
-from gwlab.lab import Lab, names
+from gwlab.lab import META_PACKAGE, Lab, names
 from gwlab.network import NETWORKS, NODES_MAX
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -67,7 +67,7 @@ def cmd_up(args):
     begin = time.monotonic()
     lab.up({"nodes": args.nodes, "memory_mib": args.memory, "cpus": args.cpus,
             "disk_bytes": args.disk, "lun_bytes": args.lun or [2 << 30],
-            "acceleration": args.accel}, (lambda _: None) if args.quiet else say)
+            "acceleration": args.accel}, (lambda _: None) if args.quiet else say, args.timeout)
     if not args.quiet:
         answering = " ".join(node.name for node in lab.nodes())
         say(f"{answering} answer after {time.monotonic() - begin:.1f} s")
@@ -95,6 +95,12 @@ def cmd_check(_args):
     usable, why = host.nested_kvm()
     print(f"{'acceleration':<13} {'kvm' if usable else 'tcg'}: {why}")
     return 0 if ok else 1
+
+
+def cmd_fetch(_args):
+    host.require_packages()
+    print(kernel.get(META_PACKAGE, say).path)
+    return 0
 
 
 def exec_terminal(command, window_fd):
@@ -185,7 +191,10 @@ def cmd_pause(args):
 def cmd_cut(args):
     lab = Lab(args.name).load()
     node = lab.node(args.node)
-    node.set_cut(lab.cable(args.cable), "cable" if args.verb == "cut" else None)
+    if args.verb == "heal":
+        node.set_cut(lab.cable(args.cable), None)
+    else:
+        node.set_cut(lab.cable(args.cable), cable.SILENT if args.silent else cable.CABLE, args.stall)
     return 0
 
 
@@ -234,7 +243,7 @@ def cmd_status(args):
         print(f"lab {lab['name']}: {lab['acceleration']}, {lab['memory_mib']} MiB and {lab['cpus']} CPU "
               f"a node, {len(lab['luns'])} LUN, namespace {lab['namespace']}")
         for node in lab["nodes"]:
-            cuts = "  cut: " + " ".join(node["cuts"]) if node["cuts"] else ""
+            cuts = "".join(f"  {what} cut ({how})" for what, how in node["cuts"].items())
             print(f"  {node['name']:<4} {node['state']:<10} {node['addresses']['cluster']}{cuts}")
     return 0
 
@@ -267,9 +276,12 @@ def parser():
     up.add_argument("--disk", type=disk, default=8 << 30, metavar="SIZE",
                     help="a node's private disk, sparse (8G)")
     up.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
+    up.add_argument("--timeout", type=number(1, 3600), metavar="S",
+                    help="how long the nodes may take to answer")
     up.add_argument("-q", "--quiet", action="store_true", help="no progress")
     verb("down", cmd_down, "Remove the lab: nodes, networks, disks, files.")
     verb("check", cmd_check, "Say whether this machine can run a lab.")
+    verb("fetch", cmd_fetch, "Download the nodes' kernel now, not at the first up.")
     execute = verb("exec", cmd_exec, "Run a command in a node: one word is a shell line, several are a "
                    "program and its arguments.")
     execute.add_argument("-t", "--tty", action="store_true", help="with a terminal")
@@ -284,8 +296,14 @@ def parser():
     verb("unpause", cmd_pause, "Let a frozen node go on.", True)
     for name, text in (("cut", "Cut a node's cable to a network or LUN."),
                        ("heal", "Mend a cut cable.")):
-        verb(name, cmd_cut, text, True).add_argument(
-            "cable", metavar="NETWORK", help="cluster, storage, guest, lun (lun0), lun1, ...")
+        sub = verb(name, cmd_cut, text, True)
+        sub.add_argument("cable", metavar="NETWORK",
+                         help="cluster, storage, guest, lun (lun0), lun1, ...")
+        if name == "cut":
+            sub.add_argument("--silent", action="store_true",
+                             help="the carrier stays, disk requests hang before they fail")
+            sub.add_argument("--stall", type=number(1, 3600), default=cable.STALL_S, metavar="S",
+                             help=f"how long they hang ({cable.STALL_S})")
     verb("log", cmd_log, "Print a node's console.", True).add_argument(
         "-f", "--follow", action="store_true", help="go on printing")
     verb("status", cmd_status, "Show the labs.").add_argument("--json", action="store_true")

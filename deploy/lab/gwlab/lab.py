@@ -23,7 +23,8 @@ import stat
 from gwlab import host, kernel
 from gwlab.errors import LabError, UsageError
 from gwlab.network import NETWORKS, Network
-from gwlab.node import Node, kill_processes
+from gwlab.node import Node
+from gwlab.procs import kill_processes
 
 BASE = pathlib.Path(os.environ.get("GODWIT_LAB_DIR", "/var/tmp/godwit-lab")).absolute()
 SOURCE = pathlib.Path(__file__).resolve().parents[3]
@@ -130,6 +131,10 @@ class Lab:
         return [Lun(f"lun{i}", self.dir / f"lun{i}.raw", size)
                 for i, size in enumerate(self.conf["lun_bytes"])]
 
+    def lun(self, name):
+        """The shared disk called @name."""
+        return next(lun for lun in self.luns() if lun.name == name)
+
     def cable(self, word):
         """A network or LUN by what a person calls it; `lun` is lun0."""
         known = [*NETWORKS, *(lun.name for lun in self.luns())]
@@ -168,7 +173,7 @@ class Lab:
 
     # ---- up and down ----
 
-    def up(self, wanted, say):
+    def up(self, wanted, say, timeout=None):
         """Make the lab and wait until its nodes answer. @wanted: nodes, memory_mib, cpus, ..."""
         self._require(wanted)
         build = find_build()
@@ -192,7 +197,7 @@ class Lab:
         with concurrent.futures.ThreadPoolExecutor(len(nodes)) as pool:
             list(pool.map(Node.create, nodes))
             list(pool.map(Node.start, nodes))
-            timeout = READY_TIMEOUT_S[self.conf["acceleration"]]
+            timeout = timeout or READY_TIMEOUT_S[self.conf["acceleration"]]
             list(pool.map(lambda node: node.wait_ready(timeout), nodes))
 
     def _require(self, wanted):

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node: its QEMU process, its power and its cables."""
-import os
-import pathlib
-import signal
+import contextlib
 import time
 
-from gwlab import channel
+from gwlab import cable, channel
 from gwlab.errors import LabError
 from gwlab.network import MTU, NETWORKS
+from gwlab.procs import kill_processes, processes
 from gwlab.qmp import Qmp
 from gwlab.run import run
 
@@ -19,38 +18,6 @@ TCG_CPU = ("EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch
 TCG_BUFFER_MIB = 128
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet loglevel=5 panic=1 mitigations=off tsc=reliable clocksource=tsc "
                     "audit=0 apparmor=0 cryptomgr.notests net.ifnames=0")
-PROGRAMS = ("qemu-system-x86_64", "qemu-nbd", "nsenter")
-
-
-def processes(directory):
-    """{pid: argv} of the lab's programs whose command line names something in @directory."""
-    found = {}
-    inside = os.fsencode(directory) + b"/"
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            argv = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if os.path.basename(argv[0]).decode(errors="replace") in PROGRAMS and \
-                any(inside in arg for arg in argv):
-            found[int(entry.name)] = argv
-    return found
-
-
-def kill_processes(directory):
-    """SIGKILL all of them and wait until they are gone."""
-    deadline = time.monotonic() + 30
-    while found := processes(directory):
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        if time.monotonic() > deadline:
-            raise LabError(f"processes {sorted(found)} do not die")
-        time.sleep(0.01)
 
 
 class Node:
@@ -140,7 +107,7 @@ class Node:
                 "-device", "virtio-blk-pci,drive=private,serial=private"]
         for lun in self.lab.luns():
             # Shared by all nodes: nothing may be cached here. The second block node is what a node
-            # whose path to the LUN is cut gets instead; see cut_lun().
+            # whose cable to the LUN is pulled gets instead; see cable.py.
             args += [
                 "-blockdev", f"driver=file,node-name={lun.name},filename={lun.path},locking=off,"
                              "cache.direct=on,aio=threads,discard=unmap",
@@ -171,8 +138,8 @@ class Node:
         run("nsenter", f"--net={self.lab.network.path}", "qemu-system-x86_64",
             *self._machine(), *self._ports(), *self._shares(), *self._disks(), *self._nics())
         with self.qmp() as qmp:
-            for what, how in self.lab.cuts(self.name).items():
-                self.apply_cut(qmp, what, how)
+            cable.restore(self, qmp, self.lab.cuts(self.name),
+                          {lun.name: lun for lun in self.lab.luns()})
             qmp("cont")
 
     def wait_ready(self, timeout):
@@ -217,21 +184,12 @@ class Node:
 
     # ---- cables ----
 
-    def apply_cut(self, qmp, what, how):
-        """Make it so: @how is None (healed) or "cable"."""
-        if what in NETWORKS:
-            self.lab.network.connect(self.name, what, how is None)
-            qmp("set_link", name=f"nic-{what}", up=how != "cable")
-        else:
-            # Replacing the block node waits for requests under way; those that follow fail.
-            qmp("qom-set", path=f"/machine/peripheral/{what}", property="drive",
-                value=what if how is None else f"{what}-cut")
-
-    def set_cut(self, what, how):
-        """Cut or heal now, if the node is on; it is remembered for its next start."""
+    def set_cut(self, what, how, stall_s=cable.STALL_S):
+        """Cut (cable.CABLE, cable.SILENT) or heal (None) a network or LUN; also if the node is off."""
+        qmp = self.qmp() if self.pid() is not None else None
+        with qmp or contextlib.nullcontext():
+            if what in NETWORKS:
+                cable.set_network(self, qmp, what, how)
+            elif qmp:
+                cable.set_lun(self, qmp, self.lab.lun(what), how, stall_s)
         self.lab.set_cut(self.name, what, how)
-        if self.pid() is not None:
-            with self.qmp() as qmp:
-                self.apply_cut(qmp, what, how)
-        elif what in NETWORKS:
-            self.lab.network.connect(self.name, what, how is None)

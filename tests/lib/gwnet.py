@@ -163,7 +163,8 @@ class Node:
     def argv(self, command):
         """The command line that runs `command` in this node, from here."""
         holder = str(self.cluster.outer_pid(self.cluster.holder(self.number)))
-        enter = ["nsenter", "-t", holder, "-n", "-m", "-u"]
+        # -r -w: root and directory of the holder; in a chroot the root is not that of its namespace.
+        enter = ["nsenter", "-t", holder, "-n", "-m", "-u", "-r", "-w"]
         if not self.cluster.inside():
             enter.append("-p")
         return [*enter, "--", "setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c",
@@ -197,7 +198,8 @@ class Node:
         try:
             return Proc(self.cluster.outer_pid(int(done.stdout)))
         except (Error, ProcessLookupError):
-            said = (self.dir / log).read_text(errors="replace").strip()[-500:]
+            out = self.dir / log
+            said = out.read_text(errors="replace").strip()[-500:] if out.exists() else None
             raise Error(f"{self.name}: {command[0]} ended at once: {said or 'it said nothing'}") from None
 
     def pids(self):
@@ -364,15 +366,18 @@ class Cluster:
         self.destroy()
 
     def destroy(self):
-        """Ends everything and removes the directory. Twice is fine; never raises for what is gone."""
+        """Ends everything and removes the directory. Twice is fine; never fails for what is gone."""
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
         _end_hub(self.dir)
-        if getattr(self, "_hub", None) is not None:
-            self._hub.wait(COMMAND_S)
-            self._hub = None
         shutil.rmtree(self.dir, ignore_errors=True)
+        if getattr(self, "_hub", None) is not None:
+            try:
+                self._hub.wait(COMMAND_S)
+            except subprocess.TimeoutExpired:
+                raise Error(f"{self.name}: processes of the cluster do not end; does PID 1 reap orphans?") from None
+            self._hub = None
 
     # --- nodes ------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ stage_names=()
 stage_times=()
 stage_verdicts=() # ok, FAILED or skipped, and a remark
 log=/dev/null
+shown=/dev/null # what the stage that runs wants the reader to see
 stage_pid=
 ticker_pid=
 bold='' dim='' red='' green='' yellow='' plain=''
@@ -21,6 +22,7 @@ log_open() { # NAME: everything goes to build/log/NAME-<time>.log as well
 	mkdir -p "$root/build/log"
 	log=$root/build/log/$1-$(date +%Y%m%d-%H%M%S).log
 	: >"$log"
+	shown=$log.shown
 	trap 'stage_stop; exit 130' INT
 	trap 'stage_stop; exit 143' TERM HUP
 }
@@ -33,6 +35,10 @@ say() { # TEXT...: a line for the reader and the log
 title() { # TEXT: a heading
 	printf '\n%s%s%s\n' "$bold" "$*" "$plain"
 	printf '\n== %s\n' "$*" >>"$log"
+}
+
+show() { # TEXT...: inside a stage: a line for the reader, printed below the stage's verdict
+	printf '%s\n' "$*" | tee -a "$shown"
 }
 
 die() { # WHAT [HINT]: what is wrong and what to do about it
@@ -91,6 +97,7 @@ stage() {
 	printf '\n== %s: %s\n' "$name" "$*" >>"$log"
 	start=$(now)
 	from=$(($(stat -c %s "$log") + 1))
+	: >"$shown"
 	ticker "$name" &
 	ticker_pid=$!
 	set -m # a process group of its own, so that all of it can be ended
@@ -116,6 +123,8 @@ stage() {
 	[ ! -t 1 ] || printf '\r\e[K'
 	printf '  %-22s %8s s  %s%s%s%s\n' "$name" "${stage_times[-1]}" "$(colour_of $verdict)" $verdict "$plain" \
 		"${remark:+  $remark}"
+	sed 's/^/      /' "$shown"
+	rm -f "$shown"
 	printf '== %s: %s after %s s\n' "$name" "${stage_verdicts[-1]}" "${stage_times[-1]}" >>"$log"
 	if [ $verdict = FAILED ]; then
 		tail -c "+$from" "$log" | head -n -1 | tail -n "${GW_TAIL_LINES:-80}" | sed 's/^/    | /'

@@ -2,13 +2,13 @@
 #include "base/report.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "base/json.h"
 
 #define FOUND_MAX 512 /* a line of a terminal, or a few */
 

@@ -80,3 +80,44 @@ function(gw_fuzz name)
 	target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
 	target_link_libraries(${name} PRIVATE ${ARG_DEPS} gw_flags)
 endfunction()
+
+# gw_fuzz_list()
+#   Write build/<preset>/fuzz-targets: one line "<name> <path of the program>" per gw_fuzz().
+function(gw_fuzz_list)
+	get_property(targets GLOBAL PROPERTY GW_FUZZ_TARGETS)
+	set(lines "")
+	foreach(target ${targets})
+		string(APPEND lines "${target} $<TARGET_FILE:${target}>\n")
+	endforeach()
+	file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/fuzz-targets CONTENT "${lines}")
+endfunction()
+
+# gw_pages(<program>)
+#   The manual pages and completion scripts that <program> makes from its own table of commands.
+function(gw_pages name)
+	set(dir ${PROJECT_BINARY_DIR}/pages/${name})
+	set(stamp ${dir}/made)
+	file(MAKE_DIRECTORY ${dir}/man ${dir}/bash ${dir}/zsh)
+	add_custom_command(OUTPUT ${stamp}
+		# Pages of commands that are gone must not be installed.
+		COMMAND ${CMAKE_COMMAND} -E rm -rf ${dir}
+		COMMAND ${CMAKE_COMMAND} -E make_directory ${dir}/man ${dir}/bash ${dir}/zsh
+		COMMAND ${name} __generate man ${dir}/man
+		COMMAND ${name} __generate bash ${dir}/bash
+		COMMAND ${name} __generate zsh ${dir}/zsh
+		COMMAND ${CMAKE_COMMAND} -E touch ${stamp}
+		DEPENDS ${name} COMMENT "Manual pages and completion of ${name}" VERBATIM)
+	add_custom_target(${name}_pages ALL DEPENDS ${stamp})
+	foreach(section 1 8)
+		install(DIRECTORY ${dir}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
+			FILES_MATCHING PATTERN "*.${section}")
+	endforeach()
+	install(DIRECTORY ${dir}/bash/
+		DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+	# Where Debian's zsh looks for packages' functions; elsewhere it looks in site-functions.
+	if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
+		install(DIRECTORY ${dir}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
+	else()
+		install(DIRECTORY ${dir}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+	endif()
+endfunction()

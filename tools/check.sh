@@ -65,7 +65,9 @@ step_headers() { # every header compiles alone
 }
 
 step_clang_tidy() {
-	[ -f build/debug/compile_commands.json ] || cmake --preset debug >/dev/null
+	# Built, not only configured: some headers are generated.
+	[ -f build/debug/build.ninja ] || cmake --preset debug >/dev/null
+	cmake --build build/debug -j "$jobs" >build/debug/build.log
 	sources '*.c' | xargs -P "$jobs" -n 4 clang-tidy -p build/debug --quiet --warnings-as-errors='*' 2>/dev/null
 }
 

@@ -169,7 +169,7 @@ void api_req_on_gone(struct api_req *req, void (*fn)(void *arg), void *arg);
 
 /*
  * api_reply() - answer with @body, which is taken. NULL: with status 204 no body; with any other
- * status it means that memory ran out while it was built, and a 500 goes out.
+ * status it means that memory ran out while it was built, and a 503 goes out.
  */
 enum api_then api_reply(struct api_req *req, unsigned status, struct json_t *body);
 
@@ -183,7 +183,7 @@ enum api_then api_reply_error(struct api_req *req, const struct api_error *error
 enum api_then api_reply_bytes(struct api_req *req, const char *type, const void *buf, size_t len);
 
 /*
- * Takes @fd (a blocking stream socket to the client, -1 = the client has gone before it could be
+ * Takes @fd (a nonblocking stream socket to the client, -1 = the client has gone before it could be
  * upgraded). @early[len]: what the client sent ahead, borrowed for the call.
  */
 typedef void (*api_upgraded_fn)(int fd, const void *early, size_t len, void *arg);
@@ -211,7 +211,7 @@ struct api_stream_cfg {
 /*
  * api_stream_begin() - answer 200 and keep the answer open. Takes @req, also on failure.
  * The stream belongs to the caller until api_stream_end(), also after gone().
- * Returns 0; -ENOMEM (a 500 was sent).
+ * Returns 0; -EPIPE the client has gone; -ENOMEM (a 503 was sent).
  */
 MUST_USE int api_stream_begin(struct api_req *req, const struct api_stream_cfg *cfg,
                               struct api_stream **out);

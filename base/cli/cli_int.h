@@ -26,12 +26,6 @@ struct cli_nearest {
 /* cli_nearest_offer() - compare one candidate; the first of equals wins. */
 void cli_nearest_offer(struct cli_nearest *near, const char *candidate);
 
-/*
- * cli_distance() - how many letters to insert, delete, replace or swap with the neighbour.
- * Words longer than CLI_WORD_MAX are infinitely far (UINT32_MAX).
- */
-uint32_t cli_distance(const char *a, const char *b);
-
 /* cli_find_noun() and so on: exact match of @word[len], else NULL. */
 const struct cli_noun *cli_find_noun(const struct cli_app *app, const char *word);
 const struct cli_cmd *cli_find_cmd(const struct cli_noun *noun, const char *verb);

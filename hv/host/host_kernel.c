@@ -35,9 +35,8 @@ static const struct report_check cgroup = {
 static const struct report_check seccomp = {
 	.id = "kernel.seccomp",
 	.what = "seccomp filters",
-	.needed = "yes",
-	.mend = "The worker processes are locked in with it: run a kernel with "
-		"CONFIG_SECCOMP_FILTER.",
+	.needed = "to lock in the worker processes",
+	.mend = "Run a kernel with CONFIG_SECCOMP_FILTER.",
 };
 static const struct report_check fuse = {
 	.id = "kernel.fuse",

@@ -40,7 +40,7 @@ static const struct report_check overcommit = {
 static const struct report_check numa = {
 	.id = "memory.numa",
 	.what = "NUMA nodes",
-	.needed = "-",
+	.needed = "any number",
 	.mend = "Nothing.",
 };
 

@@ -2,13 +2,13 @@
 /* `host show`: what this machine is, as JSON. */
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "base/json.h"
 #include "hv/host/host_int.h"
 
 #define PATH_BYTES 512

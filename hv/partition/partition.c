@@ -615,14 +615,15 @@ static int partition_devices_load(struct partition *p, struct load *l)
 {
 	int err = machine_load(&p->machine, l);
 
+	/* VSPs first: they offer the sub-channels whose state the bus then finds in its section. */
+	for (uint32_t i = 0; i < p->vsp_count && err == 0; i++) {
+		err = p->vsps[i]->ops->load(p->vsps[i], l);
+	}
 	if (err == 0 && p->bus != NULL) {
 		err = partition_synic_restore(p);
 		if (err == 0) {
 			err = vmbus_load(p->bus, l);
 		}
-	}
-	for (uint32_t i = 0; i < p->vsp_count && err == 0; i++) {
-		err = p->vsps[i]->ops->load(p->vsps[i], l);
 	}
 	return err;
 }

@@ -96,9 +96,11 @@ void vmbus_resume(struct vmbus *bus);
  * vmbus_save() - section "vmbus": connection, channels, GPADLs, queued messages. Only while
  * paused, when the VSPs have drained and flushed.
  * vmbus_load() - into a new, paused bus on which no guest message was seen. Offers made before it
- * and up to vmbus_resume() (a VSP's load offers its sub-channels again) find their old state by
- * (interface, instance, index): same relid, GPADLs, and open() with @restored if they were open.
- * VSPs load after it. A bus whose load failed is good for vmbus_destroy() only.
+ * (VSPs load first, and offer their sub-channels again) and up to vmbus_resume() find their old
+ * state by (interface, instance, index): same relid, same GPADLs, and open() with @restored if
+ * they were open; what a VSP needs of the bus, like its GPADLs, it takes there. A VSP whose
+ * channel was open for it but is not opened again here starts from its initial state. A bus
+ * whose load failed is good for vmbus_destroy() only.
  * Returns 0; -errno with the text in the loader's errbuf.
  */
 void vmbus_save(const struct vmbus *bus, struct save *s);
@@ -149,7 +151,7 @@ struct vmbus_offer_cfg {
  * Between vmbus_load() and vmbus_resume() a saved channel with the same key is taken over; its
  * open() then comes from inside, after @out is set.
  * Returns 0; -EEXIST (interface, instance, index) is in use, also by a rescinded channel that the
- * guest has not released; -ENOSPC; -ENOMEM; -errno of eventfd, doorbell or the restored open().
+ * guest has not released; -ENOSPC; -ENOMEM; -EBADMSG; -errno of eventfd.
  */
 MUST_USE int vmbus_offer(struct vmbus *bus, const struct vmbus_offer_cfg *cfg,
                          struct vmbus_channel **out);

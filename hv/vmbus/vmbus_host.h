@@ -29,7 +29,8 @@ struct vmbus_host_ops {
 	 * A VP without an event page drops it: the guest re-reads its rings when it sets one up.
 	 * Interrupts that were pending at a save are the SynIC's to raise again. */
 	void (*event_signal)(void *arg, uint32_t vp_index, uint32_t sint, uint32_t flag);
-	/* From now on HvSignalEvent(@connection_id) adds 1 to @event_fd (borrowed).
+	/* From now on HvSignalEvent(@connection_id) adds 1 to @event_fd (borrowed until _del). Only
+	 * while the channel is open, so never before the VM exists or across its reset.
 	 * Returns 0; -errno. */
 	MUST_USE int (*doorbell_add)(void *arg, uint32_t connection_id, int event_fd);
 	void (*doorbell_del)(void *arg, uint32_t connection_id, int event_fd);

@@ -2,10 +2,10 @@
 #include "base/report.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/json.h"
 #include "tests/lib/test.h"
 
 static const struct report_check nx = {

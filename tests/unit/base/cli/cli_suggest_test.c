@@ -5,48 +5,6 @@
 #include "base/cli/cli_int.h"
 #include "tests/lib/test.h"
 
-static void distance_counts_slips_of_the_hand(void **state)
-{
-	static const struct {
-		const char *a;
-		const char *b;
-		uint32_t distance;
-	} cases[] = {
-		{"", "", 0},
-		{"", "vm", 2},
-		{"vm", "vm", 0},
-		{"vm", "vn", 1},
-		{"vm", "mv", 1},
-		{"list", "lits", 1},
-		{"list", "lis", 1},
-		{"list", "listt", 1},
-		{"create", "craete", 1},
-		{"kitten", "sitting", 3},
-		{"abc", "xyz", 3},
-		{"drain", "brian", 2},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		assert_int_equal(cli_distance(cases[i].a, cases[i].b), cases[i].distance);
-		assert_int_equal(cli_distance(cases[i].b, cases[i].a), cases[i].distance);
-	}
-}
-
-static void too_long_words_are_infinitely_far(void **state)
-{
-	char word[CLI_WORD_MAX + 2];
-
-	(void)state;
-	memset(word, 'x', sizeof(word));
-	word[CLI_WORD_MAX] = '\0';
-	assert_int_equal(cli_distance(word, ""), CLI_WORD_MAX);
-	assert_int_equal(cli_distance(word, word), 0);
-	word[CLI_WORD_MAX] = 'x';
-	word[CLI_WORD_MAX + 1] = '\0';
-	assert_int_equal(cli_distance(word, "x"), UINT32_MAX);
-}
-
 static const char *nearest(const char *typed)
 {
 	static const char *const words[] = {"list",  "show",  "create", "set",  "remove",
@@ -92,8 +50,6 @@ static void nothing_near_means_no_proposal(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(distance_counts_slips_of_the_hand),
-		cmocka_unit_test(too_long_words_are_infinitely_far),
 		cmocka_unit_test(the_nearest_word_wins),
 		cmocka_unit_test(words_of_other_tools_lead_to_ours),
 		cmocka_unit_test(nothing_near_means_no_proposal),

@@ -2,11 +2,11 @@
 #include "cluster/preflight/preflight.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/report.h"
 #include "tests/lib/test.h"
 #include "tests/lib/tree.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/attr.h"
+#include "base/json.h"
 #include "base/report.h"
 #include "hv/host/host_int.h"
 #include "tests/lib/test.h"

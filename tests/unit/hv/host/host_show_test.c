@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/json.h"
 #include "hv/host/host.h"
 #include "tests/lib/test.h"
 #include "tests/unit/hv/host/machine.h"

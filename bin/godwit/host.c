@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `godwit host ...`: this machine. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/errbuf.h"
+#include "base/json.h"
+#include "bin/common/hostinfo.h"
+#include "bin/godwit/godwit.h"
+
+#define WHAT_COLUMNS 30 /* the longest "what" is "Hyper-V CPUID enforcement" */
+#define FOUND_COLUMNS 36
+#define KEY_COLUMNS 12
+
+static const struct {
+	const char *group; /* of the id, up to the dot */
+	const char *title;
+} groups[] = {
+	{"cpu", "Processor"}, {"kvm", "KVM"},
+	{"memory", "Memory"}, {"kernel", "Kernel"},
+	{"net", "Network"},   {"storage", "Storage"},
+	{"time", "Time"},     {"cluster", "Cluster (only needed to become a node)"},
+};
+
+static const char *title_of(const char *id, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
+		if (strlen(groups[i].group) == len && strncmp(groups[i].group, id, len) == 0) {
+			return groups[i].title;
+		}
+	}
+	return id;
+}
+
+/* @above: the line printed before, or NULL. Its advice is not given twice in a row. */
+static void print_line(const struct cli_call *call, const json_t *line, const json_t *above)
+{
+	const char *verdict = godwit_text(line, "verdict");
+	const char *mend = godwit_text(line, "mend");
+	bool fail = strcmp(verdict, "fail") == 0;
+	enum godwit_colour colour = COLOUR_NONE;
+
+	if (fail) {
+		colour = COLOUR_BAD;
+	} else if (strcmp(verdict, "warn") == 0) {
+		colour = COLOUR_WARN;
+	} else if (strcmp(verdict, "ok") == 0) {
+		colour = COLOUR_GOOD;
+	}
+	(void)fprintf(call->out, "  %s%-5s%s %-*s %-*s  needed: %s\n", godwit_colour(call, colour),
+	              fail ? "FAIL" : verdict, godwit_colour(call, COLOUR_NONE), WHAT_COLUMNS,
+	              godwit_text(line, "what"), FOUND_COLUMNS, godwit_text(line, "found"),
+	              godwit_text(line, "needed"));
+	if (mend[0] != '\0' && strcmp(mend, godwit_text(above, "mend")) != 0) {
+		(void)fprintf(call->out, "        -> %s\n", mend);
+	}
+}
+
+static void print_check(const struct cli_call *call, const json_t *report)
+{
+	const json_t *checks = json_object_get(report, "checks");
+	const json_t *counts = json_object_get(report, "counts");
+	const char *group = "";
+	size_t group_len = 0;
+
+	for (size_t i = 0; i < json_array_size(checks); i++) {
+		const json_t *line = json_array_get(checks, i);
+		const char *id = godwit_text(line, "id");
+		size_t len = strcspn(id, ".");
+
+		if (len != group_len || strncmp(id, group, len) != 0) {
+			group = id;
+			group_len = len;
+			(void)fprintf(call->out, "%s%s%s%s\n", i > 0 ? "\n" : "",
+			              godwit_colour(call, COLOUR_TITLE), title_of(id, len),
+			              godwit_colour(call, COLOUR_NONE));
+		}
+		print_line(call, line, i > 0 ? json_array_get(checks, i - 1) : NULL);
+	}
+	(void)fprintf(call->out,
+	              "\n%" JSON_INTEGER_FORMAT " ok, %" JSON_INTEGER_FORMAT
+	              " warn, %" JSON_INTEGER_FORMAT " failed\n",
+	              json_integer_value(json_object_get(counts, "ok")),
+	              json_integer_value(json_object_get(counts, "warn")),
+	              json_integer_value(json_object_get(counts, "fail")));
+}
+
+static int host_check_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *report;
+	int err = hostinfo_check(HOSTINFO_STATE_DIR, "local", &report, &eb);
+	bool fit;
+
+	(void)arg;
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	fit = strcmp(godwit_text(report, "verdict"), "fail") != 0;
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, report);
+	} else {
+		print_check(call, report);
+	}
+	json_decref(report);
+	return fit ? CLI_DONE : CLI_FAILED;
+}
+
+static json_int_t number_of(const json_t *json, const char *key)
+{
+	return json_integer_value(json_object_get(json, key));
+}
+
+static double gib_of(const json_t *json, const char *key)
+{
+	return (double)number_of(json, key) / (double)(1ull << 30);
+}
+
+/* The name only in front of the first of several lines. */
+static void print_key(const struct cli_call *call, const char *key, size_t index)
+{
+	(void)fprintf(call->out, "%s%-*s%s ", godwit_colour(call, COLOUR_TITLE), KEY_COLUMNS,
+	              index == 0 ? key : "", godwit_colour(call, COLOUR_NONE));
+}
+
+static void print_hardware(const struct cli_call *call, const json_t *host)
+{
+	const json_t *cpu = json_object_get(host, "cpu");
+	const json_t *memory = json_object_get(host, "memory");
+	const json_t *pages = json_object_get(memory, "hugepages");
+	const json_t *numa = json_object_get(host, "numa");
+
+	print_key(call, "Processor", 0);
+	(void)fprintf(call->out, "%s\n", godwit_text(cpu, "model"));
+	print_key(call, "", 0);
+	(void)fprintf(call->out,
+	              "sockets: %" JSON_INTEGER_FORMAT ", cores: %" JSON_INTEGER_FORMAT
+	              ", threads: %" JSON_INTEGER_FORMAT ", virtualization: %s\n",
+	              number_of(cpu, "sockets"), number_of(cpu, "cores"), number_of(cpu, "threads"),
+	              godwit_text(cpu, "virtualization"));
+	print_key(call, "Memory", 0);
+	(void)fprintf(call->out,
+	              "%.1f GiB, %.1f GiB available, %" JSON_INTEGER_FORMAT
+	              " huge pages of %" JSON_INTEGER_FORMAT " KiB\n",
+	              gib_of(memory, "total_bytes"), gib_of(memory, "available_bytes"),
+	              number_of(pages, "total"), number_of(pages, "size_bytes") / 1024);
+	for (size_t i = 0; i < json_array_size(numa); i++) {
+		const json_t *node = json_array_get(numa, i);
+
+		print_key(call, "NUMA", i);
+		(void)fprintf(call->out, "node %" JSON_INTEGER_FORMAT ": CPUs %s, %.1f GiB\n",
+		              number_of(node, "node"), godwit_text(node, "cpus"),
+		              gib_of(node, "memory_bytes"));
+	}
+}
+
+static void print_network(const struct cli_call *call, const json_t *host)
+{
+	const json_t *nics = json_object_get(host, "nics");
+	const json_t *rdma = json_object_get(host, "rdma");
+
+	for (size_t i = 0; i < json_array_size(nics); i++) {
+		const json_t *nic = json_array_get(nics, i);
+
+		print_key(call, "Network", i);
+		(void)fprintf(call->out, "%-15s %-8s %s, mtu %" JSON_INTEGER_FORMAT,
+		              godwit_text(nic, "name"), godwit_text(nic, "state"),
+		              godwit_text(nic, "mac"), number_of(nic, "mtu_bytes"));
+		if (number_of(nic, "speed_mbps") > 0) {
+			(void)fprintf(call->out, ", %" JSON_INTEGER_FORMAT " Mbit/s",
+			              number_of(nic, "speed_mbps"));
+		}
+		(void)fprintf(call->out, "%s\n",
+		              json_is_true(json_object_get(nic, "physical")) ? "" : ", virtual");
+	}
+	for (size_t i = 0; i < json_array_size(rdma); i++) {
+		const json_t *device = json_array_get(rdma, i);
+
+		print_key(call, "RDMA", i);
+		(void)fprintf(call->out, "%s %s, %s, %s\n", godwit_text(device, "name"),
+		              godwit_text(device, "state"), godwit_text(device, "rate"),
+		              godwit_text(device, "link_layer"));
+	}
+}
+
+static void print_show(const struct cli_call *call, const json_t *host)
+{
+	const json_t *kvm = json_object_get(host, "kvm");
+	const json_t *versions = json_object_get(host, "versions");
+	const char *corosync = godwit_text(versions, "corosync");
+
+	print_key(call, "Name", 0);
+	(void)fprintf(call->out, "%s\n", godwit_text(host, "name"));
+	print_key(call, "System", 0);
+	(void)fprintf(call->out, "%s, Linux %s\n", godwit_text(host, "os"),
+	              godwit_text(host, "kernel"));
+	print_hardware(call, host);
+	print_key(call, "KVM", 0);
+	(void)fprintf(call->out,
+	              "%s, Hyper-V interface: %s, nested: %s, up to %" JSON_INTEGER_FORMAT
+	              " vCPUs in a VM\n",
+	              godwit_text(kvm, "backend"),
+	              json_is_true(json_object_get(kvm, "hyperv")) ? "yes" : "no",
+	              json_is_true(json_object_get(kvm, "nested")) ? "on" : "off",
+	              number_of(kvm, "vcpus_max"));
+	print_network(call, host);
+	print_key(call, "Versions", 0);
+	(void)fprintf(call->out, "godwit %s, corosync %s\n", godwit_text(versions, "godwit"),
+	              corosync[0] != '\0' ? corosync : "not installed");
+}
+
+static int host_show_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *host;
+	int err = hostinfo_show(HOSTINFO_STATE_DIR, "local", &host, &eb);
+
+	(void)arg;
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, host);
+	} else {
+		print_show(call, host);
+	}
+	json_decref(host);
+	return CLI_DONE;
+}
+
+static const struct cli_cmd cmds[] = {
+	{.verb = "check",
+         .summary = "Check whether this machine is fit to run VMs and to be a cluster node",
+         .details =
+                 "One line per requirement: the verdict, what was looked at, what was found, what "
+                 "is needed; below it, what to do about it. ok: good. warn: works, but something "
+                 "is missing or slow. FAIL: VMs cannot run. The exit status is 1 if anything "
+                 "failed.\n\nWorks without godwitd too.",
+         .examples = "godwit host check\ngodwit host check --json",
+         .run = host_check_run},
+	{.verb = "show",
+         .summary = "Show what this machine is: processor, memory, KVM, networks, versions",
+         .examples = "godwit host show --json",
+         .run = host_show_run},
+	{0},
+};
+
+const struct cli_noun noun_host = {
+	.name = "host",
+	.summary = "This machine: is it fit, what does it have",
+	.details = "The machine on which godwit runs, as a host of virtual machines.",
+	.cmds = cmds,
+};

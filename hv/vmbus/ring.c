@@ -309,6 +309,7 @@ int vmbus_ring_tx_start(struct vmbus_ring_tx *tx)
 	tx->in = atomic_load_explicit(&ctrl->in, memory_order_relaxed);
 	tx->out = atomic_load_explicit(&ctrl->out, memory_order_acquire);
 	tx->shown = tx->in;
+	tx->due = false;
 	tx->blocked = atomic_load_explicit(&ctrl->pending, memory_order_relaxed) != 0;
 	if (!vmbus_ring_index_ok(&tx->ring, tx->in) || !vmbus_ring_index_ok(&tx->ring, tx->out)) {
 		return -EBADMSG;
@@ -335,6 +336,27 @@ static int vmbus_ring_tx_reload(struct vmbus_ring_tx *tx)
 	return 0;
 }
 
+/* Returns true if the guest must be signalled. */
+static bool vmbus_ring_tx_publish(struct vmbus_ring_tx *tx)
+{
+	struct vmbus_ring_shm *ctrl = tx->ring.ctrl;
+	uint32_t old = tx->shown;
+
+	if (tx->in == old) {
+		return false;
+	}
+	vmbus_ring_dirty_data(&tx->ring, old, vmbus_ring_distance(&tx->ring, old, tx->in));
+	/* Store, then load: see vmbus_shm.h, empty ring. */
+	atomic_store_explicit(&ctrl->in, tx->in, memory_order_seq_cst);
+	tx->shown = tx->in;
+	vmbus_ring_dirty_ctrl(&tx->ring);
+	if (atomic_load_explicit(&ctrl->mask, memory_order_seq_cst) != 0) {
+		return false;
+	}
+	/* A guest that is not done with what it had will find this without being told. */
+	return atomic_load_explicit(&ctrl->out, memory_order_seq_cst) == old;
+}
+
 /* Find room for more than @need_bytes, or tell the guest that we wait for it. */
 static int vmbus_ring_tx_room_for(struct vmbus_ring_tx *tx, uint32_t need_bytes)
 {
@@ -348,6 +370,9 @@ static int vmbus_ring_tx_room_for(struct vmbus_ring_tx *tx, uint32_t need_bytes)
 		}
 	}
 	if (vmbus_ring_tx_room(tx) <= need_bytes) {
+		/* The guest must count with the same index as we do, or it finds that there was
+		 * room all the time and does not signal. */
+		tx->due = vmbus_ring_tx_publish(tx) || tx->due;
 		/* Store, then load: see vmbus_shm.h, full ring. */
 		atomic_store_explicit(&ctrl->pending, need_bytes, memory_order_seq_cst);
 		tx->blocked = true;
@@ -416,20 +441,9 @@ int vmbus_ring_tx_put(struct vmbus_ring_tx *tx, const struct vmbus_ring_packet *
 
 bool vmbus_ring_tx_show(struct vmbus_ring_tx *tx)
 {
-	struct vmbus_ring_shm *ctrl = tx->ring.ctrl;
-	uint32_t old = tx->shown;
+	bool due = vmbus_ring_tx_publish(tx);
 
-	if (tx->in == old) {
-		return false;
-	}
-	vmbus_ring_dirty_data(&tx->ring, old, vmbus_ring_distance(&tx->ring, old, tx->in));
-	/* Store, then load: see vmbus_shm.h, empty ring. */
-	atomic_store_explicit(&ctrl->in, tx->in, memory_order_seq_cst);
-	tx->shown = tx->in;
-	vmbus_ring_dirty_ctrl(&tx->ring);
-	if (atomic_load_explicit(&ctrl->mask, memory_order_seq_cst) != 0) {
-		return false;
-	}
-	/* A guest that is not done with what it had will find this without being told. */
-	return atomic_load_explicit(&ctrl->out, memory_order_seq_cst) == old;
+	due = due || tx->due;
+	tx->due = false;
+	return due;
 }

@@ -52,6 +52,7 @@ struct vmbus_ring_tx {
 	uint32_t shown; /* ours, as the guest sees it */
 	uint32_t out;   /* the guest's, as last read */
 	bool blocked;   /* our pending is set */
+	bool due;       /* the guest is to be signalled at the next show */
 };
 
 /* A packet to send; all borrowed for the call. */

@@ -35,6 +35,7 @@ void bitmap_clear_range(uint64_t *map, size_t first, size_t count)
 	}
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): it does not see that the builtin writes */
 void bitmap_set_range_atomic(uint64_t *map, size_t first, size_t count)
 {
 	size_t end = first + count;

@@ -230,8 +230,9 @@ static int json_wrong_type(const struct json_at *at, const char *expected, struc
 		[JSON_FALSE] = "false",      [JSON_NULL] = "null",
 	};
 
-	return json_error(at, eb, -EINVAL, "expected %s, got %s", expected,
-	                  at->value != NULL ? names[json_typeof(at->value)] : "nothing");
+	(void)json_error(at, eb, -EINVAL, "expected %s, got %s", expected,
+	                 at->value != NULL ? names[json_typeof(at->value)] : "nothing");
+	return -EINVAL;
 }
 
 /* ---- values ---- */
@@ -369,7 +370,8 @@ int json_get(const struct json_at *at, const char *key, struct json_at *out, str
 		return err;
 	}
 	if (member.value == NULL) {
-		return json_error(at, eb, -EINVAL, "member \"%s\" is missing", key);
+		(void)json_error(at, eb, -EINVAL, "member \"%s\" is missing", key);
+		return -EINVAL;
 	}
 	*out = member;
 	return 0;
@@ -525,7 +527,8 @@ int json_check_members(const struct json_at *at, const char *const known[], size
 	if (err != 0) {
 		return err;
 	}
-	/* jansson's iterators change nothing but want a pointer that may. */
+	/* jansson's iterators change nothing but want a pointer that may.
+	 * NOLINTNEXTLINE(performance-no-int-to-ptr) */
 	json_object_foreach((json_t *)(uintptr_t)at->value, key, value)
 	{
 		size_t i = 0;
@@ -582,6 +585,7 @@ void json_add(struct json_build *b, const char *key, json_t *value)
 /* Broken bytes become U+FFFD, three bytes in UTF-8. */
 static json_t *json_str_mended(const char *bytes, size_t len)
 {
+	static const char replacement[3] = {'\xef', '\xbf', '\xbd'};
 	char *mended = gw_realloc_array(NULL, len + 1, 3);
 	size_t used = 0;
 
@@ -592,8 +596,8 @@ static json_t *json_str_mended(const char *bytes, size_t len)
 		size_t step = text_utf8_step(bytes, len);
 
 		if (step == 0 || *bytes == '\0') {
-			memcpy(mended + used, "\xef\xbf\xbd", 3);
-			used += 3;
+			memcpy(mended + used, replacement, sizeof(replacement));
+			used += sizeof(replacement);
 			step = 1;
 		} else {
 			memcpy(mended + used, bytes, step);

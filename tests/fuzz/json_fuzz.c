@@ -13,6 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
+/* NOLINTNEXTLINE(misc-no-recursion): the parser has bounded the depth */
 static uint32_t depth_of(const json_t *value)
 {
 	uint32_t deepest = 0;

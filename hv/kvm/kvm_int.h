@@ -31,6 +31,12 @@ struct kvm_vcpu {
 	uint32_t xsave_bytes;
 };
 
+/*
+ * kvm_routing_set() - tell KVM what each GSI does. Again after each VP: KVM notes the GSI of a SINT
+ * (for the notification at its EOM) when the routes are set, in the SynICs that exist then.
+ */
+int kvm_routing_set(struct kvm_vm *vm);
+
 /* kvm_cap() - the value of a capability, 0 = absent. */
 int kvm_cap(int fd, unsigned long capability);
 

@@ -67,7 +67,11 @@ static int kvm_vcpu_hyperv_enable(struct kvm_vcpu *vcpu, struct errbuf *eb)
 		return errbuf_sys(eb, -errno, "cannot bind the Hyper-V interface to CPUID");
 	}
 	err = kvm_msr_set(vcpu, MSR_HV_VP_INDEX, vcpu->vp_index);
-	return err != 0 ? errbuf_sys(eb, err, "cannot set the VP index") : 0;
+	if (err != 0) {
+		return errbuf_sys(eb, err, "cannot set the VP index");
+	}
+	err = kvm_routing_set(vcpu->vm);
+	return err != 0 ? errbuf_sys(eb, err, "cannot route the SINTs") : 0;
 }
 
 int kvm_vcpu_create(struct kvm_vm *vm, uint32_t vp_index, const struct cpuid_table *cpuid,

@@ -112,7 +112,7 @@ static int kvm_msr_list(struct kvm_vm *vm)
 }
 
 /* GSI 0..23 are the IOAPIC's pins (0..15 also the PIC's); behind them 16 SINTs for each VP. */
-static int kvm_routing_set(struct kvm_vm *vm)
+int kvm_routing_set(struct kvm_vm *vm)
 {
 	uint32_t sints = vm->hyperv ? vm->vp_count * KVM_SINT_COUNT : 0;
 	uint32_t count = KVM_GSI_IOAPIC_COUNT + 16 + sints;

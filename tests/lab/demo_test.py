@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""deploy/demo does what the README promises, and leaves nothing behind, also when it is interrupted."""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEMO = [ROOT / "deploy/demo", "--built"]
+PLAIN = {**os.environ, "NO_COLOR": "1"}
+
+
+def leftovers(pid):
+    """Processes and namespaces of the demo that had this number."""
+    found = [p.name for p in pathlib.Path("/run/netns").glob(f"*demo{pid}*")]
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"guest=demo{pid}-".encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            pass
+    return found
+
+
+class Demo(unittest.TestCase):
+    """Boots its own labs."""
+
+    def test_quorum_of_three_a_cut_and_a_healing(self):
+        demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                stdin=subprocess.DEVNULL, env=PLAIN)
+        out = demo.communicate()[0]
+        self.assertEqual(demo.returncode, 0, out)
+        self.assertNotIn("\x1b", out)
+        for node in (1, 2, 3):  # with all, at the start and after healing
+            self.assertEqual(len(re.findall(rf"n{node}  quorate +votes 3 of 3  members n1 n2 n3\n", out)), 2, out)
+        self.assertIn("n3  not quorate  votes 1 of 3  members n3\n", out)
+        self.assertIn("n1  quorate      votes 2 of 3  members n1 n2\n", out)
+        self.assertTrue(out.endswith("All good.\n"), out)
+        self.assertEqual(leftovers(demo.pid), [])
+
+    def test_an_interrupted_demo_cleans_up(self):
+        demo = subprocess.Popen(DEMO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                stdin=subprocess.DEVNULL, env=PLAIN)
+        end = time.monotonic() + 60
+        while not any(name.isdigit() for name in leftovers(demo.pid)):  # the first node's process
+            self.assertIsNone(demo.poll())
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.1)
+        demo.send_signal(signal.SIGTERM)
+        self.assertEqual(demo.wait(60), 143)
+        self.assertEqual(leftovers(demo.pid), [])
+
+
+if __name__ == "__main__":
+    check = subprocess.run([ROOT / "deploy/lab/lab", "check"], capture_output=True, text=True, check=False)
+    if check.returncode != 0:
+        reasons = [line for line in check.stdout.splitlines() if " ok" not in line]
+        print(f"skipped: no lab here: {'; '.join(reasons)}")
+        sys.exit(77)
+    unittest.main(verbosity=2)

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""deploy/lib.sh and tools/ctest_report.py: a failure is never shown or counted as anything else."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+JUNIT = """<?xml version="1.0"?>
+<testsuite name="(empty)" tests="3">
+<testcase name="quick_test" classname="quick_test" time="0.25" status="run"><system-out>ok</system-out></testcase>
+<testcase name="slow_test" classname="slow_test" time="12.5" status="run"/>
+<testcase name="rdma_test" classname="rdma_test" time="0.01" status="notrun">
+<skipped message="SKIP_RETURN_CODE=77"/>
+<system-out>looking
+skipped: no RDMA device
+</system-out></testcase>
+</testsuite>
+"""
+
+
+def gone(pid):
+    """True if the process has ended, reaped or not."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return True
+    return False
+
+
+class Lib(unittest.TestCase):
+    """Runs snippets against a copy of lib.sh, so that logs and packages are the test's own."""
+
+    def setUp(self):
+        self.dir = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.dir / "deploy").mkdir()
+        shutil.copy(ROOT / "deploy/lib.sh", self.dir / "deploy/lib.sh")
+
+    def script(self, text):
+        """Arguments that run text after sourcing the library."""
+        return ["bash", "-c", f"set -euo pipefail; . {self.dir}/deploy/lib.sh; log_open t; {text}", "deploy-test"]
+
+    def sh(self, text):
+        """Runs it to the end."""
+        return subprocess.run(self.script(text), capture_output=True, text=True, check=False,
+                              stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"})
+
+    def log(self):
+        """Text of the only log."""
+        (path,) = (self.dir / "build/log").glob("t-*.log")
+        return path.read_text(encoding="utf-8")
+
+    def test_verdicts_follow_the_exit_status(self):
+        done = self.sh("stage good true; stage lacking sh -c 'echo no disk; exit 77'; stage bad sh -c 'echo why; exit 3' ||"
+                       " echo returned $?; stages_table; echo \"failed: $(stages_failed)\"")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"  good +[\d.]+ s  ok\n")
+        self.assertRegex(done.stdout, r"  lacking +[\d.]+ s  skipped  no disk\n")
+        self.assertRegex(done.stdout, r"  bad +[\d.]+ s  FAILED  status 3\n    \| why\nreturned 1\n")
+        self.assertIn("failed: bad \n", done.stdout)
+        self.assertIn("why", self.log())
+
+    def test_a_failed_stage_ends_a_script_that_does_not_expect_it(self):
+        done = self.sh("stage bad false; echo still here")
+        self.assertEqual(done.returncode, 1)
+        self.assertNotIn("still here", done.stdout)
+
+    def test_output_goes_to_the_log_and_shown_lines_to_the_reader(self):
+        done = self.sh("f() { echo hidden; show seen; }; stage s f")
+        self.assertNotIn("hidden", done.stdout)
+        self.assertIn("\n      seen\n", done.stdout)
+        self.assertIn("hidden\nseen\n", self.log())
+
+    def test_a_stage_has_no_input_and_plain_output_has_no_escapes(self):
+        done = self.sh("stage s cat; stage t true")
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn("\x1b", done.stdout)
+
+    def test_the_remark_is_what_ctest_said(self):
+        done = self.sh("stage s echo '100% tests passed, 0 tests failed out of 7'")
+        self.assertRegex(done.stdout, r"ok  100% tests passed, 0 tests failed out of 7\n")
+
+    def test_die_says_what_and_the_hint(self):
+        done = self.sh("die 'no disk' 'buy one'")
+        self.assertEqual((done.returncode, done.stderr), (1, "deploy-test: no disk\n  buy one\n"))
+
+    def test_a_signal_ends_the_stage_and_its_children(self):
+        child = subprocess.Popen(self.script("stage s sh -c 'sleep 600 & echo $! >pid; wait'"), cwd=self.dir,
+                                 stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 10
+        while not ((self.dir / "pid").exists() and (self.dir / "pid").read_text()):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        pid = int((self.dir / "pid").read_text())
+        child.send_signal(signal.SIGTERM)
+        self.assertEqual(child.wait(10), 143)
+        while not gone(pid):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+
+    def test_packages_by_section(self):
+        (self.dir / "deploy/packages").write_text(
+            "# head\n\n[build]\ncmake  # what for\n\n[run]\nbash\n# no\nno-such-package-here\n[test]\nclang\n")
+        done = self.sh("echo $(packages_of build run); echo $(packages_missing run)")
+        self.assertEqual(done.stdout.splitlines(), ["cmake bash no-such-package-here", "no-such-package-here"])
+
+    def test_the_real_list_is_well_formed(self):
+        sections = set()
+        for line in (ROOT / "deploy/packages").read_text(encoding="utf-8").splitlines():
+            line = line.split("#")[0].strip()
+            if m := re.fullmatch(r"\[(\w+)\]", line):
+                sections.add(m.group(1))
+            else:
+                self.assertRegex(line, r"^([a-z0-9][a-z0-9.+-]+)?$")
+        self.assertEqual(sections, {"build", "run", "test", "lab"})
+
+
+class Report(unittest.TestCase):
+    """tools/ctest_report.py"""
+
+    def test_it_names_reasons_and_slow_tests(self):
+        with tempfile.TemporaryDirectory() as top:
+            path = pathlib.Path(top) / "release" / "test.xml"
+            path.parent.mkdir()
+            path.write_text(JUNIT, encoding="utf-8")
+            out = subprocess.run([sys.executable, ROOT / "tools/ctest_report.py", path], check=True,
+                                 capture_output=True, text=True).stdout
+        self.assertIn("Slowest tests (of 3 in 1 builds)\n      12.5 s  slow_test (release)\n", out)
+        self.assertIn("Skipped tests: 1\n  rdma_test (release): skipped: no RDMA device\n", out)
+        self.assertEqual(out.count("rdma_test"), 1)
+
+    def test_it_reads_what_this_ctest_writes(self):
+        with tempfile.TemporaryDirectory() as top:
+            cmake = ("cmake_minimum_required(VERSION 3.25)\nproject(x NONE)\nenable_testing()\n"
+                     "add_test(NAME lacks COMMAND sh -c \"echo looking; echo no such thing; exit 77\")\n"
+                     "set_tests_properties(lacks PROPERTIES SKIP_RETURN_CODE 77)\n"
+                     "add_test(NAME fine COMMAND true)\n")
+            (pathlib.Path(top) / "CMakeLists.txt").write_text(cmake, encoding="utf-8")
+            subprocess.run(["cmake", "-S", top, "-B", top + "/b"], check=True, capture_output=True)
+            subprocess.run(["ctest", "--output-junit", "test.xml"], cwd=top + "/b", check=True, capture_output=True)
+            out = subprocess.run([sys.executable, ROOT / "tools/ctest_report.py", top + "/b/test.xml"], check=True,
+                                 capture_output=True, text=True).stdout
+        self.assertIn("Skipped tests: 1\n  lacks (b): no such thing\n", out)
+        self.assertRegex(out, r"\d\.\d s  fine \(b\)")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

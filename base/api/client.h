@@ -21,10 +21,11 @@ struct api_client;
 struct errbuf;
 struct json_t;
 
-#define API_ANSWER_MAX (64u << 20)    /* 10,000 VMs of 4 KiB and some room */
-#define API_EVENT_MAX (1u << 20)      /* one line of an event stream */
-#define API_CODE_MAX 48               /* an error's code word, with NUL */
-#define API_CONNECT_TIMEOUT_MS 10000u /* a host that is there answers in milliseconds */
+#define API_ANSWER_MAX (64u << 20)     /* 10,000 VMs of 4 KiB and some room */
+#define API_ANSWER_VALUES_MAX 2000000u /* JSON values in it */
+#define API_EVENT_MAX (1u << 20)       /* one line of an event stream */
+#define API_CODE_MAX 48                /* an error's code word, with NUL */
+#define API_CONNECT_TIMEOUT_MS 10000u  /* a host that is there answers in milliseconds */
 
 struct api_client_cfg {
 	/* "unix:///path" or "https://NODE[:port]"; NULL = unix://API_SOCKET_PATH. NODE must be the
@@ -60,8 +61,9 @@ void api_client_destroy(struct api_client *client);
 /*
  * api_client_call() - one request, one answer. Free @out with api_result_fini(), also on failure.
  * Returns 0 for 2xx; else -errno of the server's error (api_error_errno(), text and hint in @eb);
- * -ECONNREFUSED, -ENOENT nobody serves there; -EACCES no right to connect; -ETIMEDOUT; -EPROTO the
- * answer makes no sense; -EKEYREJECTED certificate refused; -EMSGSIZE; -ENOMEM.
+ * -ECONNREFUSED, -ENOENT nobody serves there; -EACCES no right to connect; -EHOSTUNREACH;
+ * -ETIMEDOUT; -ECONNRESET cut off, the outcome is unknown; -EKEYREJECTED a certificate was
+ * refused; -EPROTO the answer makes no sense; -EMSGSIZE; -ENOMEM.
  */
 MUST_USE int api_client_call(struct api_client *client, const struct api_call *call,
                              struct api_result *out, struct errbuf *eb);

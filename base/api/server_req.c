@@ -399,10 +399,11 @@ static enum MHD_Result api_req_dispatch(struct api_req *req)
 	return MHD_YES;
 }
 
-/* NOLINTNEXTLINE(bugprone-easily-swappable-parameters): the type is libmicrohttpd's. */
+/* NOLINTBEGIN(bugprone-easily-swappable-parameters): the type is libmicrohttpd's. */
 enum MHD_Result api_req_access(void *cls, struct MHD_Connection *mhd, const char *url,
                                const char *method, const char *version, const char *upload,
                                size_t *upload_len, void **req_cls)
+/* NOLINTEND(bugprone-easily-swappable-parameters) */
 {
 	struct api_server *server = cls;
 	struct api_req *req = *req_cls;

@@ -55,6 +55,7 @@ struct api_relay {
 	struct loop_fd *tcp_watch;
 	struct loop_fd *pair_watch;
 	enum api_relay_phase phase;
+	bool unverified;      /* counted in handshake_count */
 	uint64_t deadline_ns; /* of handshake and linger; 0 = none */
 	uint32_t read_waits;  /* LOOP_* that reading from, writing to the client wait for */
 	uint32_t write_waits;
@@ -65,7 +66,7 @@ struct api_relay {
 static void api_relay_destroy(struct api_relay *relay)
 {
 	list_del(&relay->link);
-	if (relay->phase == API_RELAY_HANDSHAKE) {
+	if (relay->unverified) {
 		relay->server->handshake_count--;
 	}
 	loop_fd_del(relay->tcp_watch);
@@ -117,6 +118,7 @@ static int api_relay_open(struct api_relay *relay)
 	relay->pair = pair[1];
 	relay->phase = API_RELAY_OPEN;
 	relay->deadline_ns = 0;
+	relay->unverified = false;
 	server->handshake_count--;
 
 	int err = loop_fd_add(server->loop, relay->pair, LOOP_READ, api_relay_ready, relay,
@@ -199,6 +201,16 @@ static int api_relay_from_server(struct api_relay *relay)
 	return 1;
 }
 
+/* Nothing more to say. Closing now, with something unread, would reset the connection and destroy
+ * what the client has not read yet: the answer, or the alert that says why it is refused. */
+static void api_relay_start_linger(struct api_relay *relay)
+{
+	(void)shutdown(relay->tcp, SHUT_WR);
+	relay->phase = API_RELAY_LINGER;
+	relay->write_waits = 0;
+	relay->deadline_ns = clock_now_ns() + API_LINGER_S * NS_PER_S;
+}
+
 static int api_relay_to_client(struct api_relay *relay)
 {
 	struct api_relay_buf *out = &relay->out;
@@ -220,9 +232,7 @@ static int api_relay_to_client(struct api_relay *relay)
 	}
 	if (out->len == 0) {
 		out->end_sent = true;
-		(void)shutdown(relay->tcp, SHUT_WR);
-		relay->phase = API_RELAY_LINGER;
-		relay->deadline_ns = clock_now_ns() + API_LINGER_S * NS_PER_S;
+		api_relay_start_linger(relay);
 		return 1;
 	}
 	out->at += (size_t)n;
@@ -255,7 +265,8 @@ static int api_relay_shake(struct api_relay *relay)
 	}
 	log_limited(&relay->server->limit, LOG_LEVEL_INFO, API_TAG,
 	            "refused a TLS client reason=\"%s\"", eb.text);
-	return err;
+	api_relay_start_linger(relay);
+	return api_relay_linger(relay);
 }
 
 static int api_relay_step(struct api_relay *relay)
@@ -334,6 +345,7 @@ void api_relay_start(struct api_listener *l, int fd)
 	relay->pair = -1;
 	relay->deadline_ns = clock_now_ns() + API_HANDSHAKE_S * NS_PER_S;
 	list_add_tail(&server->relays, &relay->link);
+	relay->unverified = true;
 	server->handshake_count++;
 	if (tls_conn_create(l->tls, fd, &cfg, &relay->tls, NULL) != 0 ||
 	    loop_fd_add(server->loop, fd, LOOP_READ, api_relay_ready, relay, &relay->tcp_watch) !=

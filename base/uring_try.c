@@ -307,6 +307,8 @@ bool uring_try(const struct uring_call *call, const struct iovec *buffer, bool a
                uint32_t *done_bytes, int32_t *res)
 {
 	int fd = call->fd;
+	/* Joining the epoll set reports what is there already. */
+	bool wait_first = call->multishot && !again;
 
 	if (fd < 0 && call->code != URING_NOP && call->code != URING_TIMEOUT) {
 		*res = -EBADF;
@@ -328,10 +330,9 @@ bool uring_try(const struct uring_call *call, const struct iovec *buffer, bool a
 			fallocate(fd, (int)call->len, (off_t)call->offset, (off_t)call->length));
 		return true;
 	case URING_POLL:
-		/* Multishot: joining the epoll set reports what is there already. */
-		return (again || !call->multishot) && uring_try_poll(fd, call, res);
+		return !wait_first && uring_try_poll(fd, call, res);
 	case URING_ACCEPT:
-		return uring_try_accept(fd, call, res);
+		return !wait_first && uring_try_accept(fd, call, res);
 	case URING_CONNECT:
 		return uring_try_connect(fd, call, again, res);
 	case URING_SEND:

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HV_RAW_RAW_H
+#define HV_RAW_RAW_H
+
+/*
+ * raw - a file or a block device of the host, byte for byte, as a base/blk.h device.
+ *
+ * I/O goes past the page cache (O_DIRECT) where the file system can do it, so that data has one
+ * copy and a flush means the medium; requests that memory or layout do not allow directly go
+ * through a few bounce buffers. The file is locked while it is open: one writer, or any number of
+ * readers (open file description locks, so a descriptor that is handed to another process takes
+ * the lock along, and QEMU's locks collide with ours).
+ *
+ * Short transfers are continued. Nothing is allocated per request. Decisions: docs/decisions/0005.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+
+struct blk;
+struct errbuf;
+struct uring;
+
+struct raw_cfg {
+	/* One of the two: a path to open; or an open descriptor (path = NULL), for a process that
+	 * has no access to paths. raw_open() takes the descriptor if it succeeds. */
+	const char *path;
+	int fd;
+	bool read_only;
+	bool buffered;          /* use the page cache even where O_DIRECT works */
+	bool keep_allocated;    /* a preallocated file: discard frees nothing */
+	uint32_t logical_bytes; /* 512 or 4096; 0 = what the storage has */
+};
+
+/*
+ * raw_open() - open, lock and measure. Blocks on I/O.
+ * @ring: borrowed until blk_close().
+ * Returns 0; -EBUSY somebody else uses it (@eb names the process if it can be found); -EINVAL
+ * cfg, neither file nor block device, or a size that is no multiple of the sector; -EROFS,
+ * -EACCES not writable; -ENOENT; -ENOMEM; -errno.
+ */
+MUST_USE int raw_open(const struct raw_cfg *cfg, struct uring *ring, struct blk **out,
+                      struct errbuf *eb);
+
+enum raw_prealloc {
+	RAW_PREALLOC_NONE, /* sparse: space is taken when it is written, and may run out */
+	RAW_PREALLOC_FULL, /* all space is reserved now */
+};
+
+struct raw_create_cfg {
+	const char *path;    /* must not exist */
+	uint64_t size_bytes; /* multiple of 512, not 0 */
+	enum raw_prealloc prealloc;
+};
+
+/*
+ * raw_create() - make a file of zeroes, durable with its name when this returns. Blocks; with
+ * RAW_PREALLOC_FULL it may write all of it. What was made is removed on failure.
+ * Returns 0; -EEXIST; -ENOSPC; -EINVAL; -errno.
+ */
+MUST_USE int raw_create(const struct raw_create_cfg *cfg, struct errbuf *eb);
+
+/* What the driver did, for inspection and tests. */
+struct raw_stats {
+	uint64_t bounced;   /* transfers that went through a bounce buffer */
+	uint64_t continued; /* transfers that were short and went on */
+	uint64_t waited;    /* transfers that waited for a bounce buffer */
+	bool direct;        /* O_DIRECT */
+};
+
+/* raw_get_stats() - @blk must be a raw device. */
+void raw_get_stats(const struct blk *blk, struct raw_stats *out);
+
+#endif

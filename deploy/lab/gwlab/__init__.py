@@ -8,6 +8,7 @@
     network  a network namespace with three bridges
     node     one QEMU process: start, power
     cable    networks and disks of a node, cut and healed
+    guestkit guests to run inside of nodes (the program deploy/lab/guest)
     procs    the lab's processes, found and ended
     qmp      QEMU's control protocol
     channel  commands in a node over virtio-serial

@@ -31,6 +31,12 @@ class Kernel:
         self.bzimage = path / f"boot/vmlinuz-{self.release}"
         self.vmlinux = path / f"boot/vmlinux-{self.release}"
 
+    def existing(self, names):
+        """Those of @names that are modules of this kernel, not built in or absent."""
+        lines = (self.modules / self.release / "modules.dep").read_text().splitlines()
+        known = {pathlib.Path(line.split(":")[0]).stem.replace("-", "_") for line in lines}
+        return [name for name in names if name.replace("-", "_") in known]
+
     def module_files(self, names):
         """Files of @names and all they depend on, in the order to load them."""
         out = run("modprobe", "-S", self.release, "-d", self.path, "-a", "--show-depends", *names)

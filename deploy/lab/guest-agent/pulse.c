@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "deploy/lab/guest-agent/pulse.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "deploy/lab/guest-agent/say.h"
+
+#define PERIOD_NS (2ULL * 1000 * 1000)
+
+struct pulse {
+	_Atomic uint64_t longest_ns;
+	_Atomic uint64_t tick_ns; /* 0: silent */
+};
+
+static void *beat(void *arg)
+{
+	struct pulse *p = arg;
+	uint64_t last_ns = now_ns();
+	uint64_t next_tick_ns = 0;
+
+	for (uint64_t count = 0;;) {
+		sleep_ns(PERIOD_NS);
+		const uint64_t now = now_ns();
+		const uint64_t gap_ns = now - last_ns;
+		const uint64_t tick_ns = atomic_load(&p->tick_ns);
+
+		last_ns = now;
+		if (gap_ns > atomic_load(&p->longest_ns)) {
+			atomic_store(&p->longest_ns, gap_ns);
+		}
+		if (tick_ns && now >= next_tick_ns) {
+			next_tick_ns = now + tick_ns;
+			say(STDOUT_FILENO, "tick %llu gap_us=%llu", (unsigned long long)++count,
+			    (unsigned long long)(gap_ns / 1000));
+		}
+	}
+	return NULL;
+}
+
+struct pulse *pulse_create(void)
+{
+	struct pulse *p = calloc(1, sizeof(*p));
+	pthread_t thread;
+
+	if (p && pthread_create(&thread, NULL, beat, p) != 0) {
+		free(p);
+		return NULL;
+	}
+	return p;
+}
+
+int pulse_command(struct pulse *p, const struct args *a, int fd)
+{
+	uint64_t ms;
+
+	if (args_is(a, 0, "pulse")) {
+		say(fd, "ok pulse longest_us=%llu",
+		    (unsigned long long)(atomic_exchange(&p->longest_ns, 0) / 1000));
+		return 0;
+	}
+	const int err = args_number(a, "ms", 1000, 3600 * 1000, &ms);
+
+	if (err == 0) {
+		atomic_store(&p->tick_ns, ms * 1000000);
+		say(fd, "ok tick");
+	}
+	return err;
+}

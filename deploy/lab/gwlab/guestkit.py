@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guest kit: a small guest of one process, and a full Debian, both from Debian packages only.
+
+What was built is kept in the cache under a hash of all that went in; prints `name=path` lines.
+"""
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+import time
+
+from gwlab import kernel
+from gwlab.errors import LabError
+from gwlab.lab import find_build
+from gwlab.run import ENV, run
+
+CLOUD_KERNEL = "linux-image-cloud-amd64"
+# Hyper-V's devices, file systems, and virtio's devices for comparison with QEMU. Those that a kernel does
+# not have, or has built in, are left out.
+SMALL_MODULES = (
+    "hv_vmbus", "hv_storvsc", "hv_netvsc", "hv_utils", "hv_balloon", "hyperv_keyboard", "hid-hyperv",
+    "hv_sock", "sd_mod", "sr_mod", "sg", "ext4", "isofs",
+    "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_scsi", "virtio_balloon",
+)
+SMALL_VERSION = 1  # Counts changes of the recipe below that its inputs do not show.
+
+FULL_SUITE = "bookworm"
+FULL_BYTES = 3 << 30
+FULL_PACKAGES = (
+    "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "iputils-ping", "procps", "openssh-server",
+    "initramfs-tools", CLOUD_KERNEL, "hyperv-daemons", "e2fsprogs", "fio", "iperf3", "stress-ng",
+    "ca-certificates", "less", "vim-tiny",
+)
+FULL_VERSION = 1
+UNUSED_DAYS = 14
+
+
+def digest(*parts):
+    """16 hex digits that stand for all of @parts (bytes or text)."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        total.update(hashlib.sha256(data).digest())
+    return total.hexdigest()[:16]
+
+
+def build_cached(kind, key, build):
+    """The cache directory of @kind and @key; @build(partial directory) makes it if it is not there."""
+    entry = kernel.CACHE / f"guest-{kind}-{key}"
+    with kernel.locked(kernel.CACHE):
+        if not entry.exists():
+            partial = kernel.CACHE / f"guest-{kind}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                build(partial)
+                partial.rename(entry)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        os.utime(entry)
+        for old in kernel.CACHE.glob(f"guest-{kind}-*"):
+            if old != entry and time.time() - old.stat().st_mtime > UNUSED_DAYS * 86400:
+                shutil.rmtree(old)
+    return entry
+
+
+def link(source, target):
+    """The same file at another place; a copy where a link cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def static_busybox():
+    """The bytes of Debian's busybox-static."""
+    path = shutil.which("busybox", path="/bin:/usr/bin")
+    data = pathlib.Path(path).read_bytes() if path else b""
+    if not data or b"/ld-linux" in data[:8192]:
+        raise LabError("busybox is missing or not static", "apt-get install busybox-static")
+    return data
+
+
+def small(say):
+    """{name: path} of the small guest: kernels, and an initial RAM disk whose /init is lab-guest."""
+    debian = kernel.get(CLOUD_KERNEL, say)
+    try:
+        agent = (find_build() / "bin/lab-guest").read_bytes()
+    except FileNotFoundError as e:
+        raise LabError(f"{e.filename} is not built", "cmake --build build/release") from e
+    busybox = static_busybox()
+
+    def build(directory):
+        modules = debian.module_files(debian.existing(SMALL_MODULES))
+        folder, program, plain = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
+        names = ("bin", "dev", "etc", "modules", "mnt", "proc", "root", "sys", "tmp")
+        applets = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True, env=ENV)
+        kernel.write_cpio(directory / "initrd.cpio", [
+            *((name, folder, b"") for name in names),
+            ("init", program, agent),
+            ("bin/busybox", program, busybox),
+            *((f"bin/{name}", stat.S_IFLNK | 0o777, b"busybox") for name in applets.stdout.split()
+              if name != "busybox"),
+            ("modules/order", plain, "".join(f"{m.name}\n" for m in modules).encode()),
+            *((f"modules/{m.name}", plain, m.read_bytes()) for m in modules),
+        ])
+        with gzip.GzipFile(directory / "initrd.cpio.gz", "wb", 6, mtime=0) as packed:
+            packed.write((directory / "initrd.cpio").read_bytes())
+        link(debian.vmlinux, directory / "vmlinux")
+        link(debian.bzimage, directory / "bzImage")
+
+    entry = build_cached("small", digest(SMALL_VERSION, SMALL_MODULES, debian.path.name, agent, busybox),
+                         build)
+    return {"vmlinux": entry / "vmlinux", "bzimage": entry / "bzImage", "initrd": entry / "initrd.cpio",
+            "initrd_gz": entry / "initrd.cpio.gz"}
+
+
+FULL_FILES = {
+    "etc/hostname": "guest\n",
+    "etc/hosts": "127.0.0.1 localhost guest\n",
+    "etc/fstab": "LABEL=godwit-guest / ext4 defaults,noatime,discard 0 1\n",
+    # DHCP on every Ethernet device; gw.ip= as in the small guest would need a program of ours.
+    "etc/systemd/network/80-ether.network":
+        "[Match]\nType=ether\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nClientIdentifier=mac\n",
+    "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf":
+        "[Service]\nExecStart=\nExecStart=-/sbin/agetty -o '-p -f -- \\\\u' --keep-baud --autologin root "
+        "115200,57600,38400,9600 %I $TERM\n",
+    # Names by order of appearance, as the small guest has them.
+    "etc/systemd/network/99-default.link": "[Match]\nOriginalName=*\n[Link]\nNamePolicy=\nMACAddressPolicy=none\n",
+    "etc/ssh/sshd_config.d/lab.conf": "PermitRootLogin prohibit-password\nPasswordAuthentication no\nUseDNS no\n",
+}
+
+
+def full_configure(root, key):
+    """Make the tree of a bare Debian into the guest."""
+    for name, text in FULL_FILES.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    ssh = root / "root/.ssh"
+    ssh.mkdir(mode=0o700)
+    shutil.copy(key.with_suffix(".pub"), ssh / "authorized_keys")
+    run("systemctl", f"--root={root}", "enable", "systemd-networkd", "ssh", "serial-getty@ttyS0.service")
+    run("systemctl", f"--root={root}", "mask", "apt-daily.timer", "apt-daily-upgrade.timer",
+        "man-db.timer", "systemd-networkd-wait-online.service")
+    # Each copy of the image becomes a machine of its own.
+    (root / "etc/machine-id").write_text("", encoding="utf-8")
+
+
+def full(say):
+    """{name: path} of a whole Debian: a raw ext4 disk, its kernel and initrd, a key to log in with."""
+    if missing := [name for name in ("mmdebstrap", "ssh-keygen", "mke2fs")
+                   if not shutil.which(name, path=ENV["PATH"])]:
+        raise LabError(f"missing programs: {' '.join(missing)}",
+                       "apt-get install mmdebstrap openssh-client e2fsprogs")
+
+    def build(directory):
+        say(f"building a Debian {FULL_SUITE} image; this takes some minutes, once")
+        root, key = directory / "root", directory / "id_ed25519"
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab guest", "-f", key)
+        # In a mount namespace of its own: what it mounts is gone with it, whatever happens.
+        run("unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
+            f"--include={','.join(FULL_PACKAGES)}", "--aptopt=APT::Install-Recommends \"false\"",
+            "--aptopt=APT::Sandbox::User \"root\"", FULL_SUITE, root,
+            hint="see that Debian's packages can be reached")
+        full_configure(root, key)
+        for name, target in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd.img")):
+            shutil.copy(next((root / "boot").glob(f"{name}-*")), directory / target)
+        (directory / "vmlinux").write_bytes(kernel.decompress((directory / "vmlinuz").read_bytes()))
+        disk = directory / "disk.raw"
+        with open(disk, "xb") as f:
+            f.truncate(FULL_BYTES)
+        run("mke2fs", "-q", "-t", "ext4", "-L", "godwit-guest", "-m", "0", "-d", root, disk)
+        shutil.rmtree(root)
+
+    key = digest(FULL_VERSION, FULL_SUITE, FULL_BYTES, FULL_PACKAGES, json.dumps(FULL_FILES))
+    entry = build_cached("full", key, build)
+    return {"disk": entry / "disk.raw", "vmlinux": entry / "vmlinux", "bzimage": entry / "vmlinuz",
+            "initrd": entry / "initrd.img", "ssh_key": entry / "id_ed25519"}
+
+
+def export(paths, output):
+    """Copies in a directory of the caller's; sparse, and cheap where the file system can."""
+    output.mkdir(parents=True, exist_ok=True)
+    copies = {}
+    for name, path in paths.items():
+        copies[name] = output / path.name
+        run("cp", "--sparse=always", "--reflink=auto", "--preserve=mode", path, copies[name])
+    return copies
+
+
+def main(argv):
+    """Build what is asked for and print where it is; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="guest", description="Build guests to run inside of nodes; prints name=path lines.")
+    parser.add_argument("kind", choices=("small", "full"),
+                        help="small: one process, boots in seconds; full: Debian with systemd, ssh, fio")
+    parser.add_argument("--output", type=pathlib.Path, metavar="DIR",
+                        help="copies there (a disk that is written to must be a copy)")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    try:
+        paths = {"small": small, "full": full}[args.kind](
+            lambda text: print(f"guest: {text}", file=sys.stderr, flush=True))
+        if args.output:
+            paths = export(paths, args.output.absolute())
+    except LabError as e:
+        print(f"guest: {e}", file=sys.stderr)
+        if e.hint:
+            print(f"guest: hint: {e.hint}", file=sys.stderr)
+        return e.status
+    texts = {name: str(path) for name, path in paths.items()}
+    print(json.dumps(texts, indent=1) if args.json else
+          "\n".join(f"{name}={path}" for name, path in texts.items()))
+    return 0

@@ -64,13 +64,14 @@ struct errbuf;
 enum cli_exit { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_PARTLY = 3, CLI_TIMEOUT = 4 };
 
 enum cli_kind {
-	CLI_FLAG,     /* --json */
-	CLI_TOGGLE,   /* --wait and --no-wait */
-	CLI_TEXT,     /* --to NODE */
-	CLI_CHOICE,   /* --format raw|vhdx: .value lists the words */
-	CLI_UINT,     /* --cpus 2 */
-	CLI_SIZE,     /* --memory 512M [bytes] */
-	CLI_DURATION, /* --timeout 30s [ns] */
+	CLI_FLAG,      /* --json */
+	CLI_TOGGLE,    /* --wait and --no-wait */
+	CLI_TEXT,      /* --to NODE */
+	CLI_CHOICE,    /* --format raw|vhdx: .value lists the words */
+	CLI_UINT,      /* --cpus 2 */
+	CLI_SIZE,      /* --memory 512M [bytes] */
+	CLI_DURATION,  /* --timeout 30s [ns] */
+	CLI_BANDWIDTH, /* --bandwidth 1G, 10Gbit [bytes/s] */
 };
 
 struct cli_opt {
@@ -145,7 +146,7 @@ struct cli_app {
 struct cli_value {
 	const struct cli_opt *opt;
 	const char *text; /* NULL for flags */
-	uint64_t number;  /* CLI_UINT, CLI_SIZE [bytes], CLI_DURATION [ns]; flags: 0 or 1 */
+	uint64_t number;  /* of the numeric kinds, in the unit above; flags: 0 or 1 */
 };
 
 /* A parsed command line. Borrows argv and the tables. */
@@ -189,7 +190,7 @@ bool cli_given(const struct cli_call *call, const char *name);
 bool cli_flag(const struct cli_call *call, const char *name, bool fallback);
 /* CLI_TEXT, CLI_CHOICE: the (last) text, else the preset, else NULL. */
 const char *cli_text(const struct cli_call *call, const char *name);
-/* CLI_UINT, CLI_SIZE [bytes], CLI_DURATION [ns]: the number, else the preset, else @fallback. */
+/* The numeric kinds: the number, in the unit of enum cli_kind, else the preset, else @fallback. */
 uint64_t cli_number(const struct cli_call *call, const char *name, uint64_t fallback);
 /* The @index-th text of a repeated option; NULL = no more. */
 const char *cli_text_at(const struct cli_call *call, const char *name, uint32_t index);

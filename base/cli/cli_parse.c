@@ -244,15 +244,18 @@ static int long_opt(struct parser *p, const char *word)
 static int short_opt(struct parser *p, const char *word)
 {
 	const struct cli_opt *opt = cli_find_letter(p->app, p->out->cmd, word[0]);
+	bool more = word[1] != '\0';
+	/* "-memory" is a slip for "--memory", not the letter m with the value "emory". */
+	bool slip = more && cli_find_opt(p->app, p->out->cmd, word, strlen(word)) != NULL;
 
-	if (opt == NULL || (word[1] != '\0' && !cli_opt_takes_value(opt))) {
+	if (opt == NULL || slip || (more && !cli_opt_takes_value(opt))) {
 		(void)errbuf_set(p->eb, -EINVAL, "unknown option '-%s'", word);
-		if (cli_find_opt(p->app, p->out->cmd, word, strlen(word)) != NULL) {
+		if (slip) {
 			errbuf_hint(p->eb, "did you mean '--%s'?", word);
 		}
 		return -EINVAL;
 	}
-	return take_opt(p, opt, true, word[1] != '\0' ? word + 1 : NULL);
+	return take_opt(p, opt, true, more ? word + 1 : NULL);
 }
 
 static int unknown_noun(const struct parser *p, const char *word)

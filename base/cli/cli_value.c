@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Values of options: checking them while parsing, handing them out afterwards. */
-#include <ctype.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/cli/cli_int.h"
 #include "base/errbuf.h"
+#include "base/parse.h"
 
 const char *cli_choice_next(const char **pos, size_t *len)
 {
@@ -46,84 +45,41 @@ static int choice_parse(const struct cli_opt *opt, const char *text, struct errb
 	return -EINVAL;
 }
 
-struct unit {
-	const char *name;
-	uint64_t factor;
-};
-
-static const struct unit size_units[] = {
-	{"", 1},           {"B", 1},          {"K", 1ull << 10}, {"M", 1ull << 20},
-	{"G", 1ull << 30}, {"T", 1ull << 40}, {"P", 1ull << 50}, {NULL, 0},
-};
-
-static const struct unit duration_units[] = {
-	{"ns", 1},
-	{"us", 1000},
-	{"ms", 1000000},
-	{"s", 1000000000},
-	{"m", 60000000000},
-	{"h", 3600000000000ull},
-	{"d", 86400000000000ull},
-	{NULL, 0},
-};
-
-static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
-
-/* Digits and a unit of the table. */
-static int number_parse(const char *text, const struct unit *units, uint64_t *out)
-{
-	char *end = NULL;
-
-	if (!isdigit((unsigned char)text[0])) {
-		return -EINVAL;
-	}
-	errno = 0;
-	*out = strtoull(text, &end, 10);
-	if (errno == ERANGE) {
-		return -ERANGE;
-	}
-	for (; units->name != NULL; units++) {
-		if (strcmp(end, units->name) == 0) {
-			return __builtin_mul_overflow(*out, units->factor, out) ? -ERANGE : 0;
-		}
-	}
-	return -EINVAL;
-}
-
 int cli_value_parse(const struct cli_opt *opt, const char *text, uint64_t *number,
                     struct errbuf *eb)
 {
-	const struct unit *units = NULL;
-	const char *form = NULL;
+	const char *examples = NULL;
+	int err = 0;
 
 	*number = 0;
 	switch (opt->kind) {
 	case CLI_CHOICE:
-		return choice_parse(opt, text, eb);
+		err = choice_parse(opt, text, eb);
+		break;
 	case CLI_UINT:
-		units = no_units;
-		form = "a whole number";
+		err = parse_u64(text, 0, UINT64_MAX, number, eb);
 		break;
 	case CLI_SIZE:
-		units = size_units;
-		form = "a size such as 512M or 8G (K, M, G, T, P: powers of 1024)";
+		examples = "512M or 8G";
+		err = parse_size(text, 0, UINT64_MAX, number, eb);
 		break;
 	case CLI_DURATION:
-		units = duration_units;
-		form = "a time with its unit, such as 300ms, 30s or 10m (ns, us, ms, s, m, h, d)";
+		examples = "300ms, 30s or 10m";
+		err = parse_duration(text, 0, UINT64_MAX, number, eb);
+		break;
+	case CLI_BANDWIDTH:
+		examples = "100M or 10Gbit";
+		err = parse_bandwidth(text, 0, UINT64_MAX, number, eb);
 		break;
 	case CLI_TEXT:
 	case CLI_FLAG:
 	case CLI_TOGGLE:
-		return 0;
+		break;
 	}
-
-	int err = number_parse(text, units, number);
-
-	if (err == -ERANGE) {
-		return errbuf_set(eb, -EINVAL, "'%s' is too large", text);
+	if (err < 0 && examples != NULL) {
+		errbuf_hint(eb, "write %s such as %s", opt->value, examples);
 	}
-	return err == 0 ? 0 : errbuf_set(eb, -EINVAL, "'%s' is not %s", text, form);
+	return err < 0 ? -EINVAL : 0;
 }
 
 /* The option called @name; CHECKs that it exists. */
@@ -174,7 +130,7 @@ uint64_t cli_number(const struct cli_call *call, const char *name, uint64_t fall
 	const struct cli_opt *opt = declared(call, name);
 	const struct cli_value *value = last(call, opt);
 
-	CHECK(opt->kind == CLI_UINT || opt->kind == CLI_SIZE || opt->kind == CLI_DURATION);
+	CHECK(cli_opt_takes_value(opt) && opt->kind != CLI_TEXT && opt->kind != CLI_CHOICE);
 	if (value != NULL) {
 		return value->number;
 	}

@@ -2,6 +2,7 @@
 /* `host check`: all groups in the order a reader expects. */
 #include <string.h>
 
+#include "base/fmt.h"
 #include "base/report.h"
 #include "hv/host/host_int.h"
 
@@ -17,8 +18,8 @@ static const struct report_check space = {
 
 void host_check_storage(const struct host_probe *probe, struct report *report)
 {
-	char free_text[32];
-	char total_text[32];
+	char free_text[FMT_MAX];
+	char total_text[FMT_MAX];
 
 	if (probe->space_err != 0) {
 		report_add(report, &space, REPORT_FAIL, "%s: %s", probe->state_dir,
@@ -29,10 +30,8 @@ void host_check_storage(const struct host_probe *probe, struct report *report)
 	           probe->space_free_bytes < SPACE_FAIL_BYTES   ? REPORT_FAIL
 	           : probe->space_free_bytes < SPACE_WARN_BYTES ? REPORT_WARN
 	                                                        : REPORT_OK,
-	           "%s of %s free at %s",
-	           host_size_text(probe->space_free_bytes, free_text, sizeof(free_text)),
-	           host_size_text(probe->space_total_bytes, total_text, sizeof(total_text)),
-	           probe->state_dir);
+	           "%s of %s free at %s", fmt_size(probe->space_free_bytes, free_text),
+	           fmt_size(probe->space_total_bytes, total_text), probe->state_dir);
 }
 
 void host_check(const struct host_probe *probe, struct report *report)

@@ -47,9 +47,6 @@ enum host_module {
 
 enum host_module host_module(const struct hostfs *fs, const char *name);
 
-/* host_size_text() - "7.8 GiB" into @buf[len]. Returns @buf. */
-const char *host_size_text(uint64_t bytes, char *buf, size_t len);
-
 void host_check_cpu(const struct host_probe *probe, struct report *report);
 void host_check_kvm(const struct host_probe *probe, struct report *report);
 void host_check_memory(const struct host_probe *probe, struct report *report);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fmt.h"
 #include "base/report.h"
 #include "hv/host/host_int.h"
 
@@ -60,30 +61,13 @@ uint64_t host_meminfo_bytes(const struct hostfs *fs, const char *key)
 	return strcmp(end, " kB") == 0 && number < UINT64_MAX / 1024 ? number * 1024 : number;
 }
 
-const char *host_size_text(uint64_t bytes, char *buf, size_t len)
-{
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-	size_t unit = 0;
-	uint64_t scaled = bytes;
-
-	while (scaled >= 1024 && unit + 1 < ARRAY_LEN(units)) {
-		scaled /= 1024;
-		unit++;
-	}
-	/* One digit behind the point, cut, so that 1.99 GiB is not shown as 2. */
-	uint64_t tenths = unit == 0 ? 0 : (bytes >> (10 * (unit - 1))) % 1024 * 10 / 1024;
-
-	(void)snprintf(buf, len, "%" PRIu64 ".%" PRIu64 " %s", scaled, tenths, units[unit]);
-	return buf;
-}
-
 static void check_pages(const struct host_probe *probe, struct report *report)
 {
 	uint64_t reserved = host_meminfo_bytes(&probe->fs, "HugePages_Total");
 	uint64_t size = host_meminfo_bytes(&probe->fs, "Hugepagesize");
 	char modes[64];
 	char mode[16] = "none";
-	char text[32];
+	char text[FMT_MAX];
 
 	/* "always [madvise] never": the brackets mark what is on. */
 	if (hostfs_read(&probe->fs, "/sys/kernel/mm/transparent_hugepage/enabled", modes,
@@ -98,7 +82,7 @@ static void check_pages(const struct host_probe *probe, struct report *report)
 
 	report_add(report, &pages, transparent || reserved > 0 ? REPORT_OK : REPORT_WARN,
 	           "transparent: %s, reserved: %" PRIu64 " of %s", mode, reserved,
-	           host_size_text(size, text, sizeof(text)));
+	           fmt_size(size, text));
 }
 
 static int count_node(const char *name, void *arg)
@@ -113,15 +97,15 @@ void host_check_memory(const struct host_probe *probe, struct report *report)
 	uint64_t unused = host_meminfo_bytes(&probe->fs, "MemAvailable");
 	uint64_t mode = 0;
 	int nodes = 0;
-	char text[32];
+	char text[FMT_MAX];
 
 	report_add(report, &total,
 	           all < TOTAL_FAIL_BYTES   ? REPORT_FAIL
 	           : all < TOTAL_WARN_BYTES ? REPORT_WARN
 	                                    : REPORT_OK,
-	           "%s", host_size_text(all, text, sizeof(text)));
+	           "%s", fmt_size(all, text));
 	report_add(report, &available, unused < FREE_WARN_BYTES ? REPORT_WARN : REPORT_OK, "%s",
-	           host_size_text(unused, text, sizeof(text)));
+	           fmt_size(unused, text));
 	check_pages(probe, report);
 	if (hostfs_u64(&probe->fs, "/proc/sys/vm/overcommit_memory", &mode) == 0) {
 		report_add(report, &overcommit, mode == 2 ? REPORT_WARN : REPORT_OK, "%s",

@@ -64,7 +64,7 @@ static void faults_of_options_are_found(void **state)
 		{{.name = "x", .kind = CLI_CHOICE, .value = "a||b", .summary = "S."},
 	         "thing: go: --x: empty or long word in 'a||b'"},
 		{{.name = "x", .kind = CLI_UINT, .value = "N", .preset = "many", .summary = "S."},
-	         "thing: go: --x: 'many' is not a whole number"},
+	         "thing: go: --x: \"many\" is not a whole number"},
 		{{.name = "x",
 	          .kind = CLI_UINT,
 	          .value = "N",

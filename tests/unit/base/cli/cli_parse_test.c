@@ -80,13 +80,14 @@ static void numbers_have_units_and_bounds(void **state)
 		{"--memory=0", 0},
 		{"--memory=7B", 7},
 		{"--memory=1K", 1024},
+		{"--memory=1.5G", 1536ull << 20},
 		{"--memory=3T", 3ull << 40},
 		{"--memory=16383P", 16383ull << 50},
 		{"--memory=18446744073709551615", UINT64_MAX},
 	};
 	static const char *const bad[] = {
 		"--memory=",     "--memory=-1",       "--memory=1X",
-		"--memory=1.5G", "--memory= 1",       "--memory=16384P",
+		"--memory=1.G",  "--memory= 1",       "--memory=16384P",
 		"--memory=0x10", "--memory=1G ",      "--memory=99999999999999999999",
 		"--grace=30",    "--grace=1 s",       "--cpus=2K",
 		"--cpus=two",    "--grace=300000000d"};
@@ -107,10 +108,8 @@ static void numbers_have_units_and_bounds(void **state)
 	}
 	parses("vm create a --memory 1G --grace 5m --cpus 4");
 	assert_int_equal(cli_number(&call, "grace", 0), 300000000000ull);
-	refuses("vm create a --memory 1Q",
-	        "option '--memory': '1Q' is not a size such as 512M or 8G (K, M, G, T, P: powers "
-	        "of 1024)",
-	        "");
+	refuses("vm create a --memory 1Q", "option '--memory': \"1Q\" is not a size",
+	        "write SIZE such as 512M or 8G");
 }
 
 static void two_dashes_end_the_options(void **state)
@@ -152,10 +151,7 @@ static void mistyped_words_get_a_proposal(void **state)
 	        "'toy vm create --help' lists the options");
 	refuses("--memory 1G vm create", "unknown option '--memory'",
 	        "options of a command come after its words: toy NOUN VERB --memory");
-	refuses("vm create a -memory 1G",
-	        "option '--memory': 'emory' is not a size such as 512M "
-	        "or 8G (K, M, G, T, P: powers of 1024)",
-	        "");
+	refuses("vm create a -memory 1G", "unknown option '-memory'", "did you mean '--memory'?");
 	refuses("vm list -json", "unknown option '-json'", "did you mean '--json'?");
 	refuses("vm create a --priority hihg",
 	        "option '--priority': 'hihg' is none of "

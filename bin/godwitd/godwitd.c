@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bin/godwitd/godwitd.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "base/api/server.h"
+#include "base/errbuf.h"
+#include "base/log.h"
+#include "bin/common/service.h"
+#include "bin/common/version.h"
+#include "bin/godwitd/host_api.h"
+
+#define TAG "godwitd"
+#define SOCKET_PATH_MAX 4096
+
+/*
+ * Who may use the API of this host: root and the members of the group, whom the system's
+ * administrator chooses. Without such a group only root (and whoever runs us).
+ */
+static int listen_local(struct api_server *server, const struct service_cfg *cfg,
+                        const char *group_name, struct errbuf *eb)
+{
+	char path[SOCKET_PATH_MAX];
+	struct api_listen_unix listen = {.path = path, .mode = 0600, .owner = (uid_t)-1};
+	const struct group *group = getgrnam(group_name);
+	gid_t gid = group != NULL ? group->gr_gid : (gid_t)-1;
+
+	listen.group = gid;
+	if (group != NULL) {
+		listen.mode = 0660;
+		listen.gids = &gid;
+		listen.gid_count = 1;
+	}
+	(void)snprintf(path, sizeof(path), "%s/api.sock", cfg->run_dir);
+
+	int err = api_server_listen_unix(server, &listen, eb);
+
+	if (err == 0) {
+		log_info(TAG, "listening socket=%s group=%s", path,
+		         group != NULL ? group_name : "-");
+	}
+	return err;
+}
+
+static int serve(const struct cli_call *call, const struct service_cfg *cfg,
+                 struct service *service, struct errbuf *eb)
+{
+	struct api_server_cfg api_cfg = {.loop = service_loop(service)};
+	struct api_server *server;
+	struct host_api *host;
+	int err = api_server_create(&api_cfg, &server, eb);
+
+	if (err < 0) {
+		return err;
+	}
+	err = host_api_create(service_loop(service), server, cfg->state_dir, &host, eb);
+	if (err == 0) {
+		err = listen_local(server, cfg, cli_text(call, "group"), eb);
+	}
+	if (err == 0) {
+		service_run(service, "serving the API");
+	}
+	host_api_stop(host);
+	api_server_destroy(server);
+	host_api_destroy(host);
+	return err;
+}
+
+static int run(const struct cli_call *call, void *arg)
+{
+	struct service_cfg cfg;
+	struct service *service;
+	struct errbuf eb = {0};
+
+	(void)arg;
+	service_cfg_from(call, "godwitd", &cfg);
+
+	int err = service_create(&cfg, &service, &eb);
+
+	if (err < 0) {
+		return cli_fail(call, err, &eb);
+	}
+	err = serve(call, &cfg, service, &eb);
+	if (err < 0) {
+		log_err(TAG, "cannot start text=\"%s\" hint=\"%s\"", errbuf_text(&eb, err),
+		        eb.hint);
+	}
+	service_destroy(service);
+	return err < 0 ? cli_fail(call, err, &eb) : CLI_DONE;
+}
+
+static const struct cli_opt opts[] = {
+	SERVICE_OPTS,
+	{.name = "group",
+         .kind = CLI_TEXT,
+         .value = "NAME",
+         .preset = "godwit",
+         .summary = "Members of this group may use the API of this host, if there is such a group. "
+                    "They can do everything root can."},
+	{0},
+};
+
+static const struct cli_cmd cmd = {
+	.summary = "Run the service of this host",
+	.examples = "godwitd --foreground --log-level debug\n"
+		    "godwitd --foreground --state-dir /tmp/g/state --run-dir /tmp/g/run",
+	.opts = opts,
+	.run = run,
+};
+
+static const struct cli_section sections[] = {
+	{.title = "SIGNALS",
+         .items = (const struct cli_item[]){{"SIGTERM, SIGINT", "Stop. Running VMs stay as they "
+                                                                "are."},
+                                            {"SIGUSR1", "Write the flight recorder to "
+                                                        "godwitd.blackbox in the state directory; "
+                                                        "qb-blackbox(8) reads it."},
+                                            {0}}},
+	{.title = "FILES",
+         .items = (const struct cli_item[]){{"/run/godwit/api.sock", "The API."},
+                                            {"/run/godwit/godwitd.lock", "Held while it runs; our "
+                                                                         "pid."},
+                                            {"/var/lib/godwit", "What must survive a reboot."},
+                                            {0}}},
+	{.title = "ENVIRONMENT",
+         .items = (const struct cli_item[]){{"NOTIFY_SOCKET, WATCHDOG_USEC",
+                                             "Set by systemd(1), which is told when the service is "
+                                             "ready and that it is alive."},
+                                            {"JOURNAL_STREAM", "Set by systemd(1): the log goes "
+                                                               "to the journal."},
+                                            {0}}},
+	{0},
+};
+
+const struct cli_app godwitd_app = {
+	.name = "godwitd",
+	.version = godwit_version,
+	.summary = "Service of a Godwit host",
+	.details =
+		"godwitd serves the API of this host, which godwit(1) uses. One runs per host; a "
+		"second one with the same directories refuses to start.\n\nIt stays in the "
+		"foreground; systemd(1) starts it as godwitd.service.",
+	.man_section = 8,
+	.root = &cmd,
+	.sections = sections,
+	.see_also = "godwit(1), godwit-vm(8), godwit-csvd(8)",
+};

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The programs as processes: godwitd in a directory of its own, godwit against it, wrong words, signals."""
+import concurrent.futures
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+BIN = pathlib.Path(os.environ["GW_BUILD"]) / "bin"
+DEADLINE_S = 60.0  # for anything that should take milliseconds: the machine may be busy
+POLL_S = 0.02
+
+
+def wait_for(what, condition):
+    """The first true result of condition()."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}")
+        time.sleep(POLL_S)
+
+
+def godwit(*words, env=None):
+    return subprocess.run([BIN / "godwit", *words], capture_output=True, text=True, timeout=DEADLINE_S,
+                          env={"PATH": os.environ["PATH"], **(env or {})}, check=False)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=DEADLINE_S)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DEADLINE_S)
+        self.sock.connect(self.path)
+
+
+class Daemon:
+    """godwitd in a temporary directory."""
+
+    def __init__(self, root, *options, env=None):
+        self.root = pathlib.Path(root)
+        self.socket = str(self.root / "run" / "api.sock")
+        self.log_path = self.root / "log"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [BIN / "godwitd", "--foreground", "--run-dir", self.root / "run", "--state-dir",
+                 self.root / "state", *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+
+    def log(self):
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_ready(self):
+        def ready():
+            if self.process.poll() is not None:
+                raise AssertionError(f"godwitd ended with {self.process.returncode}:\n{self.log()}")
+            try:
+                return self.get("/v1/version")[0] == 200
+            except OSError:
+                return False
+        wait_for("godwitd answers", ready)
+        return self
+
+    def get(self, path, method="GET"):
+        connection = UnixConnection(self.socket)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def stop(self, signo=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(signo)
+        return self.process.wait(DEADLINE_S)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="godwit-programs-")
+        self.daemons = []
+
+    def tearDown(self):
+        for daemon in self.daemons:
+            daemon.stop(signal.SIGKILL)
+        shutil.rmtree(self.root)
+
+    def start(self, *options, env=None):
+        daemon = Daemon(self.root, *options, env=env)
+        self.daemons.append(daemon)
+        return daemon
+
+
+class Godwitd(Case):
+    def test_routes(self):
+        daemon = self.start().wait_ready()
+        status, version = daemon.get("/v1/version")
+        self.assertEqual((status, version["api"], version["pid"]), (200, 1, daemon.process.pid))
+        status, host = daemon.get("/v1/host")
+        self.assertEqual((status, host["source"]), (200, "godwitd"))
+        self.assertEqual(host["name"], socket.gethostname())
+        status, check = daemon.get("/v1/host/check")
+        self.assertEqual(status, 200)
+        self.assertIn(check["verdict"], ("ok", "warn", "fail"))
+        space = [c for c in check["checks"] if c["id"] == "storage.space"][0]
+        self.assertIn(str(daemon.root / "state"), space["found"])
+        self.assertEqual(sum(check["counts"].values()), len(check["checks"]))
+
+    def test_what_it_does_not_know_is_refused_with_a_reason(self):
+        daemon = self.start().wait_ready()
+        status, answer = daemon.get("/v1/nothing")
+        self.assertEqual(status, 404)
+        self.assertTrue(answer["error"]["message"])
+        self.assertEqual(daemon.get("/v1/host", "DELETE")[0], 405)
+
+    def test_many_may_ask_at_once(self):
+        daemon = self.start().wait_ready()
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(daemon.get, ["/v1/host", "/v1/host/check"] * 20))
+        self.assertEqual({status for status, _ in answers}, {200})
+
+    def test_a_client_that_leaves_early_does_no_harm(self):
+        daemon = self.start().wait_ready()
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.connect(daemon.socket)
+                client.sendall(b"GET /v1/host/check HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(daemon.get("/v1/host/check")[0], 200)
+
+    def test_sigterm_is_a_clean_end_also_while_somebody_waits(self):
+        daemon = self.start().wait_ready()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            waiting = [pool.submit(daemon.get, "/v1/host/check") for _ in range(8)]
+            self.assertEqual(daemon.stop(), 0)
+            for future in waiting:  # answered, or told that the other side has gone; never hung
+                try:
+                    self.assertIn(future.result()[0], (200, 409, 503))
+                except (OSError, http.client.HTTPException):
+                    pass
+        self.assertFalse(os.path.exists(daemon.socket))
+        self.assertIn("stopping signal=TERM", daemon.log())
+
+    def test_sigint_stops_too(self):
+        self.assertEqual(self.start().wait_ready().stop(signal.SIGINT), 0)
+
+    def test_a_second_instance_is_refused(self):
+        first = self.start().wait_ready()
+        second = Daemon(self.root)
+        self.daemons.append(second)
+        self.assertEqual(second.process.wait(DEADLINE_S), 1)
+        self.assertIn(f"another godwitd runs in {self.root}/run (pid {first.process.pid})", second.log())
+        self.assertEqual(first.get("/v1/version")[0], 200)
+
+    def test_after_kill_9_it_starts_again(self):
+        for _ in range(3):
+            daemon = self.start().wait_ready()
+            self.assertEqual(daemon.stop(signal.SIGKILL), -signal.SIGKILL)
+            self.assertTrue(os.path.exists(daemon.socket))
+        self.assertEqual(self.start().wait_ready().stop(), 0)
+
+    def test_systemd_is_told(self):
+        path = os.path.join(self.root, "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(path)
+            systemd.settimeout(DEADLINE_S)
+            daemon = self.start(env={"NOTIFY_SOCKET": path})
+            self.assertTrue(systemd.recv(1000).startswith(b"READY=1\n"))
+            self.assertEqual(daemon.get("/v1/version")[0], 200)  # ready means ready
+            self.assertEqual(daemon.stop(), 0)
+            self.assertEqual(systemd.recv(1000), b"STOPPING=1")
+
+    def test_the_flight_recorder_is_written_on_request(self):
+        daemon = self.start().wait_ready()
+        daemon.process.send_signal(signal.SIGUSR1)
+        box = daemon.root / "state" / "godwitd.blackbox"
+        wait_for("a blackbox", lambda: "wrote blackbox" in daemon.log())
+        self.assertGreater(box.stat().st_size, 1000)
+
+    def test_only_root_may_connect_without_the_group(self):
+        daemon = self.start("--group", "no-such-group").wait_ready()
+        self.assertEqual(os.stat(daemon.socket).st_mode & 0o777, 0o600)
+
+    def test_bad_directories_are_refused(self):
+        blocked = os.path.join(self.root, "file")
+        pathlib.Path(blocked).touch()
+        done = subprocess.run([BIN / "godwitd", "--run-dir", blocked, "--state-dir", self.root],
+                              capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(blocked, done.stderr)
+
+
+class Words(unittest.TestCase):
+    """Command lines: exit status, streams, proposals."""
+
+    def test_wrong_words(self):
+        for words, proposal in (
+                ([], "godwit help"), (["hots", "check"], "godwit host check"),
+                (["host"], "godwit help host"), (["host", "chekc"], "godwit host check"),
+                (["check", "host"], "godwit host check"), (["host", "check", "--jsno"], "--json"),
+                (["host", "check", "extra"], "--help"), (["vm", "list"], "help")):
+            done = godwit(*words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), words)
+            self.assertIn(proposal, done.stderr, words)
+
+    def test_help_and_version(self):
+        for words in (["help"], ["--help"], ["help", "host"], ["help", "host", "check"],
+                      ["host", "check", "--help"]):
+            done = godwit(*words)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+            self.assertIn("godwit", done.stdout)
+        self.assertRegex(godwit("--version").stdout, r"^godwit \d+\.\d+\.\d+\n$")
+
+    def test_output_to_a_full_disk_is_a_failure(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([BIN / "godwit", "help"], stdout=full, stderr=subprocess.PIPE,
+                                  text=True, timeout=DEADLINE_S, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot write", done.stderr)
+
+    def test_the_other_programs_say_why_they_refuse(self):
+        for program, words, status, text in (
+                ("godwit-vm", [], 2, "--config FILE"),
+                ("godwit-vm", ["--config", "/nonexistent"], 1, "/nonexistent"),
+                ("godwit-vm", ["--confg=x"], 2, "did you mean '--config'?"),
+                ("godwit-csvd", ["start"], 2, "one word too many"),
+                ("godwitd", ["--log-level", "loud"], 2, "err|warn|info|debug|trace"),
+                ("godwitd", ["--run-dir", "relative"], 1, "absolute")):
+            done = subprocess.run([BIN / program, *words], capture_output=True, text=True,
+                                  timeout=DEADLINE_S, check=False)
+            self.assertEqual(done.returncode, status, (program, words, done.stderr))
+            self.assertIn(text, done.stderr, (program, words))
+
+    def test_csvd_gives_its_directory_back(self):
+        with tempfile.TemporaryDirectory() as root:
+            for _ in range(2):
+                done = subprocess.run([BIN / "godwit-csvd", "--run-dir", root, "--state-dir", root],
+                                      capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertNotIn("another", done.stderr)
+                self.assertRegex(done.stderr, r"no shared volumes yet|/dev/fuse")
+
+
+class Units(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
+    def test_systemd_understands_the_unit(self):
+        unit = (BIN.parent / "systemd" / "godwitd.service").read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as root:
+            path = os.path.join(root, "godwitd.service")
+            pathlib.Path(path).write_text(re.sub(r"(?m)^ExecStart=.*$", f"ExecStart={BIN}/godwitd", unit),
+                                          encoding="utf-8")
+            done = subprocess.run(["systemd-analyze", "--man=no", "verify", path], capture_output=True,
+                                  text=True, timeout=DEADLINE_S, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+
+if __name__ == "__main__":
+    unittest.main()

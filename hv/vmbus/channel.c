@@ -65,6 +65,7 @@ static void vmbus_channel_ready(struct vmbus_channel *chan)
 		return; /* resume kicks every open channel */
 	}
 	vmbus_ring_rx_disarm(&chan->rx);
+	vmbus_ring_tx_wait_end(&chan->tx);
 	chan->batch_left = VMBUS_BATCH_MAX;
 	chan->in_ready = true;
 	chan->offer.ops->ready(chan, chan->offer.arg);

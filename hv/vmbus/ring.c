@@ -310,7 +310,7 @@ int vmbus_ring_tx_start(struct vmbus_ring_tx *tx)
 	tx->out = atomic_load_explicit(&ctrl->out, memory_order_acquire);
 	tx->shown = tx->in;
 	tx->due = false;
-	tx->blocked = atomic_load_explicit(&ctrl->pending, memory_order_relaxed) != 0;
+	tx->waits_bytes = atomic_load_explicit(&ctrl->pending, memory_order_relaxed);
 	if (!vmbus_ring_index_ok(&tx->ring, tx->in) || !vmbus_ring_index_ok(&tx->ring, tx->out)) {
 		return -EBADMSG;
 	}
@@ -357,6 +357,15 @@ static bool vmbus_ring_tx_publish(struct vmbus_ring_tx *tx)
 	return atomic_load_explicit(&ctrl->out, memory_order_seq_cst) == old;
 }
 
+void vmbus_ring_tx_wait_end(struct vmbus_ring_tx *tx)
+{
+	if (tx->waits_bytes != 0) {
+		atomic_store_explicit(&tx->ring.ctrl->pending, 0, memory_order_relaxed);
+		tx->waits_bytes = 0;
+		vmbus_ring_dirty_ctrl(&tx->ring);
+	}
+}
+
 /* Find room for more than @need_bytes, or tell the guest that we wait for it. */
 static int vmbus_ring_tx_room_for(struct vmbus_ring_tx *tx, uint32_t need_bytes)
 {
@@ -373,9 +382,11 @@ static int vmbus_ring_tx_room_for(struct vmbus_ring_tx *tx, uint32_t need_bytes)
 		/* The guest must count with the same index as we do, or it finds that there was
 		 * room all the time and does not signal. */
 		tx->due = vmbus_ring_tx_publish(tx) || tx->due;
+		if (tx->waits_bytes < need_bytes) {
+			tx->waits_bytes = need_bytes; /* several may wait: for the largest */
+		}
 		/* Store, then load: see vmbus_shm.h, full ring. */
-		atomic_store_explicit(&ctrl->pending, need_bytes, memory_order_seq_cst);
-		tx->blocked = true;
+		atomic_store_explicit(&ctrl->pending, tx->waits_bytes, memory_order_seq_cst);
 		vmbus_ring_dirty_ctrl(&tx->ring);
 
 		int err = vmbus_ring_tx_reload(tx);
@@ -387,10 +398,8 @@ static int vmbus_ring_tx_room_for(struct vmbus_ring_tx *tx, uint32_t need_bytes)
 			return -EAGAIN;
 		}
 	}
-	if (tx->blocked) {
-		atomic_store_explicit(&ctrl->pending, 0, memory_order_relaxed);
-		tx->blocked = false;
-		vmbus_ring_dirty_ctrl(&tx->ring);
+	if (need_bytes >= tx->waits_bytes) {
+		vmbus_ring_tx_wait_end(tx);
 	}
 	return 0;
 }

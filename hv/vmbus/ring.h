@@ -48,11 +48,11 @@ struct vmbus_ring_rx {
 /* Host to guest. */
 struct vmbus_ring_tx {
 	struct vmbus_ring ring;
-	uint32_t in;    /* ours */
-	uint32_t shown; /* ours, as the guest sees it */
-	uint32_t out;   /* the guest's, as last read */
-	bool blocked;   /* our pending is set */
-	bool due;       /* the guest is to be signalled at the next show */
+	uint32_t in;          /* ours */
+	uint32_t shown;       /* ours, as the guest sees it */
+	uint32_t out;         /* the guest's, as last read */
+	uint32_t waits_bytes; /* our pending; 0 = nothing waits for room */
+	bool due;             /* the guest is to be signalled at the next show */
 };
 
 /* A packet to send; all borrowed for the call. */
@@ -105,6 +105,8 @@ MUST_USE int vmbus_ring_tx_start(struct vmbus_ring_tx *tx);
  * -EMSGSIZE it never fits; -EBADMSG the guest's index is impossible.
  */
 MUST_USE int vmbus_ring_tx_put(struct vmbus_ring_tx *tx, const struct vmbus_ring_packet *pkt);
+/* vmbus_ring_tx_wait_end() - whoever waits for room tries again now: take pending back. */
+void vmbus_ring_tx_wait_end(struct vmbus_ring_tx *tx);
 /* vmbus_ring_tx_show() - publish. Returns true if the guest must be signalled. */
 MUST_USE bool vmbus_ring_tx_show(struct vmbus_ring_tx *tx);
 

@@ -127,7 +127,8 @@ struct vmbus_channel_ops {
 	/*
 	 * Something came: packets may be there, or space for what vmbus_send() refused. Read until
 	 * vmbus_recv() says -EAGAIN, or call vmbus_kick() (then or when there is room again) to be
-	 * called again. Never comes from inside a function the VSP called.
+	 * called again. Try again what vmbus_send() refused: the wait for space ends with this
+	 * call. Never comes from inside a function the VSP called.
 	 */
 	void (*ready)(struct vmbus_channel *chan, void *arg);
 };

@@ -140,6 +140,22 @@ class Tidy(unittest.TestCase):
         self.setUp()
         self.assert_caught("base/a.c", SPDX + "\t" * 12 + "xxxxx\n", "longer than 100 columns")
 
+    def test_links_to_nothing_are_caught(self):
+        self.assert_caught("docs/A.md", "[x](B.md#part) and [y](https://example.org/z) and [z](#here)\n",
+                           "link to nothing: B.md")
+        self.setUp()
+        self.assert_clean({"docs/A.md": "[x](B.md#part)\n", "docs/B.md": "[y](../README.md)\n", "README.md": ""})
+
+    def test_decision_records_have_their_parts(self):
+        parts = "\n## Context\n## Decision\n## Alternatives and why not\n## How it is tested\n"
+        self.assert_clean({"docs/decisions/0007-a-b.md": "# 0007: a\n" + parts, "docs/decisions/README.md": ""})
+        self.assert_caught("docs/decisions/0008-a.md", "# 0007: a\n" + parts, "starts with '# 0008: '")
+        self.setUp()
+        self.assert_caught("docs/decisions/0007-a.md", "# 0007: a\n" + parts.replace("## Alt", "## Fun"),
+                           "'## Alternatives'")
+        self.setUp()
+        self.assert_caught("docs/decisions/why.md", "# why\n" + parts, "is called NNNN")
+
     def test_sizes_are_advice(self):
         body = "int f(void)\n{\n" + "\tg();\n" * 71 + "}\n"
         done = self.tidy(**{"base/a.c": SPDX + body + "\n" * 800})

@@ -101,7 +101,10 @@ MUST_USE int kvm_vm_irqfd(struct kvm_vm *vm, uint32_t gsi, int event_fd, int res
  * takes it away. Returns 0; -EEXIST; -ENOENT; -errno. */
 MUST_USE int kvm_vm_doorbell(struct kvm_vm *vm, uint32_t connection_id, int event_fd, bool on);
 
-/* kvm_vm_clock_tsc_khz() - frequency of the guests' TSC on this host [kHz]; 0 unknown. */
+/* kvm_vm_clock_ns() - the VM's clock, which the reference counter shows in units of 100 ns. */
+uint64_t kvm_vm_clock_ns(struct kvm_vm *vm);
+
+/* kvm_vcpu_tsc_khz() - frequency of the guests' TSC on this host [kHz]; 0 unknown. */
 uint32_t kvm_vcpu_tsc_khz(const struct kvm_vcpu *vcpu);
 
 /*

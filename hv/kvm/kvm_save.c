@@ -300,10 +300,15 @@ int kvm_vcpu_load(struct kvm_vcpu *vcpu, struct load *l)
 	return load_error(l);
 }
 
-void kvm_vm_save(struct kvm_vm *vm, struct save *s)
+uint64_t kvm_vm_clock_ns(struct kvm_vm *vm)
 {
 	struct kvm_clock_data clock = {0};
 
+	return ioctl(vm->vm_fd, KVM_GET_CLOCK, &clock) == 0 ? clock.clock : 0;
+}
+
+void kvm_vm_save(struct kvm_vm *vm, struct save *s)
+{
 	save_begin(s, "irqchip", KVM_SAVE_VERSION, true);
 	for (uint32_t i = 0; i < 3; i++) {
 		struct kvm_irqchip chip = {.chip_id = i};
@@ -315,10 +320,7 @@ void kvm_vm_save(struct kvm_vm *vm, struct save *s)
 	}
 	save_end(s);
 	save_begin(s, "clock", KVM_SAVE_VERSION, true);
-	if (ioctl(vm->vm_fd, KVM_GET_CLOCK, &clock) != 0) {
-		kvm_save_fail(s, -errno);
-	}
-	save_u64(s, clock.clock);
+	save_u64(s, kvm_vm_clock_ns(vm));
 	save_end(s);
 }
 

@@ -326,12 +326,18 @@ int kvm_vcpu_reset(struct kvm_vcpu *vcpu, const struct kvm_boot_regs *boot)
 	return ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp) == 0 ? 0 : -errno;
 }
 
+/* struct kvm_msrs with room for its one entry. */
+union kvm_one_msr {
+	struct kvm_msrs head;
+	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
 int kvm_msr_get(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} one = {.head.nmsrs = 1, .entry.index = msr};
+	union kvm_one_msr one = {.head.nmsrs = 1};
+
+	one.head.entries[0] = (struct kvm_msr_entry){.index = msr};
+
 	int done = ioctl(vcpu->fd, KVM_GET_MSRS, &one);
 
 	if (done < 0) {
@@ -340,16 +346,16 @@ int kvm_msr_get(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t *value)
 	if (done != 1) {
 		return -EINVAL;
 	}
-	*value = one.entry.data;
+	*value = one.head.entries[0].data;
 	return 0;
 }
 
 int kvm_msr_set(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} one = {.head.nmsrs = 1, .entry = {.index = msr, .data = value}};
+	union kvm_one_msr one = {.head.nmsrs = 1};
+
+	one.head.entries[0] = (struct kvm_msr_entry){.index = msr, .data = value};
+
 	int done = ioctl(vcpu->fd, KVM_SET_MSRS, &one);
 
 	if (done < 0) {

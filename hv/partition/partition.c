@@ -358,6 +358,13 @@ void partition_destroy(struct partition *p)
 	free(p);
 }
 
+static uint64_t partition_reference_time(void *arg)
+{
+	struct partition *p = arg;
+
+	return p->vm != NULL ? kvm_vm_clock_ns(p->vm) / 100 : 0;
+}
+
 void partition_env(struct partition *p, struct vsp_env *out)
 {
 	*out = (struct vsp_env){
@@ -365,6 +372,8 @@ void partition_env(struct partition *p, struct vsp_env *out)
 		.mem = p->mem,
 		.ring = p->cfg.ring,
 		.vm_name = p->cfg.vm_name,
+		.reference_time = partition_reference_time,
+		.reference_arg = p,
 	};
 }
 

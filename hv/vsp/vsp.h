@@ -28,6 +28,9 @@ struct vsp_env {
 	struct gmem *mem;
 	struct uring *ring;
 	const char *vm_name; /* for logs */
+	/* The partition's reference counter [100 ns] now; only the time service needs it. */
+	uint64_t (*reference_time)(void *arg);
+	void *reference_arg;
 };
 
 typedef void (*vsp_done_fn)(void *arg);

@@ -42,6 +42,15 @@ function(gw_test name)
 	gw_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}")
 endfunction()
 
+# gw_bench(<name> SOURCES <files...> DEPS <targets...>)
+#   A program that prints figures; built with everything, run by nobody but people and deploy/.
+function(gw_bench name)
+	cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+	add_executable(${name} ${ARG_SOURCES})
+	target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+	target_link_libraries(${name} PRIVATE ${ARG_DEPS} gw_flags)
+endfunction()
+
 # gw_script_test(<name> LABEL <label> COMMAND <command...> [TIMEOUT <s>] [LOCK <resource...>])
 #   A test that is a script. LOCK names what it must have for itself (e.g. lab).
 function(gw_script_test name)

@@ -22,8 +22,9 @@
 #include "base/errbuf.h"
 #include "hv/raw/raw_int.h"
 
-#define RAW_PROC_PATH_MAX 300
+#define RAW_PROC_PATH_MAX 600 /* two names of a directory, 255 bytes each at most */
 #define RAW_COMM_MAX 64
+#define RAW_WHO_MAX 400
 
 /* Does this fdinfo file show a lock of the inode that @needle (" MM:mm:inode ") names? */
 static bool raw_fdinfo_locks(const char *path, const char *needle)
@@ -116,7 +117,7 @@ int raw_lock(int fd, bool read_only, struct errbuf *eb)
 		.l_type = read_only ? F_RDLCK : F_WRLCK,
 		.l_whence = SEEK_SET,
 	};
-	char who[128];
+	char who[RAW_WHO_MAX];
 
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
 		return 0;

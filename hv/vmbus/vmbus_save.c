@@ -107,6 +107,9 @@ static void vmbus_load_contact(const struct vmbus *bus, struct load *l, struct v
 	c->version = load_u32(l);
 	c->target_vp = load_u32_max(l, bus->cfg.vp_count - 1, "target VP");
 	c->sint = load_u32_max(l, VMBUS_SINTS - 1, "SINT");
+	if (load_error(l) == 0 && c->sint == 0) {
+		(void)load_fail(l, -EBADMSG, "SINT 0 belongs to the hypervisor");
+	}
 }
 
 static void vmbus_load_conn(struct vmbus *bus, struct load *l)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/attr.h"
 #include "base/cli/cli.h"
 
 struct errbuf;
@@ -22,6 +23,17 @@ extern const struct cli_app godwit_app;
 
 /* The nouns, each in its own file. */
 extern const struct cli_noun noun_host;
+
+/*
+ * godwit_get() - ask the API that --host or GODWIT_HOST names, else the one of this host.
+ * @path: from api_path(). @out: the answer, a new reference; NULL on failure.
+ * Returns 0; -errno as api_client_call().
+ */
+MUST_USE int godwit_get(const struct cli_call *call, const char *path, struct json_t **out,
+                        struct errbuf *eb);
+
+/* godwit_host() - the URL the user named; NULL = the API of this host. */
+const char *godwit_host(const struct cli_call *call);
 
 /* godwit_json() - print @json as --json wants it: indented, one newline at the end. */
 void godwit_json(const struct cli_call *call, const struct json_t *json);
@@ -34,12 +46,21 @@ void godwit_json(const struct cli_call *call, const struct json_t *json);
 int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb);
 
 /* godwit_note() - a remark for a person on call->err; not with --quiet. */
-void godwit_note(const struct cli_call *call, const char *text);
+void godwit_note(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Colours, or "" where they do not belong: no terminal, NO_COLOR set, TERM=dumb. */
+/*
+ * godwit_put() - print text that may come from strangers: control characters and broken UTF-8
+ * become '?', so that it cannot forge lines or drive the terminal. For that reason it prints no
+ * newline: godwit_end() does.
+ */
+void godwit_put(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void godwit_end(const struct cli_call *call);
+
 enum godwit_colour { COLOUR_NONE, COLOUR_GOOD, COLOUR_WARN, COLOUR_BAD, COLOUR_TITLE };
 
-const char *godwit_colour(const struct cli_call *call, enum godwit_colour colour);
+/* godwit_colour() - what is put next has that colour, up to COLOUR_NONE. Nothing happens where
+ * colours do not belong: no terminal, NO_COLOR set, TERM=dumb. */
+void godwit_colour(const struct cli_call *call, enum godwit_colour colour);
 
 /* godwit_text() - a member's text, or "" if it is none. Borrowed from @json. */
 const char *godwit_text(const struct json_t *json, const char *key);

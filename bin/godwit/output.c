@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How answers and errors leave the program. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/api/api.h"
 #include "base/errbuf.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "bin/godwit/godwit.h"
+
+#define LINE_MAX_BYTES 2048 /* longer lines are cut: nobody reads them */
 
 void godwit_json(const struct cli_call *call, const json_t *json)
 {
@@ -23,31 +28,67 @@ void godwit_json(const struct cli_call *call, const json_t *json)
 
 int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb)
 {
-	const char *hint = eb != NULL ? eb->hint : "";
+	struct api_error error;
 	char *text = NULL;
 	json_t *json;
 
 	if (!cli_flag(call, "json", false)) {
 		return cli_fail(call, err, eb);
 	}
-	json = json_pack("{s:{s:s, s:s, s:s, s:s}}", "error", "code", strerrorname_np(-err),
-	                 "message", errbuf_text(eb, err), "reason", strerrordesc_np(-err), "hint",
-	                 hint);
+	api_error_from(&error, err, eb);
+	json = api_error_json(&error);
 	text = json != NULL ? json_text(json, 0) : NULL;
-	(void)fprintf(call->err, "%s\n", text != NULL ? text : "{\"error\":{\"code\":\"ENOMEM\"}}");
+	(void)fprintf(call->err, "%s\n",
+	              text != NULL ? text : "{\"error\":{\"code\":\"no-memory\"}}");
 	free(text);
 	json_decref(json);
 	return err == -ETIMEDOUT ? CLI_TIMEOUT : CLI_FAILED;
 }
 
-void godwit_note(const struct cli_call *call, const char *text)
+/* @text as it may stand on a terminal. */
+static void put_clean(FILE *out, const char *text)
 {
-	if (!cli_flag(call, "quiet", false)) {
-		(void)fprintf(call->err, "godwit: %s\n", text);
-	}
+	char clean[LINE_MAX_BYTES];
+	struct text t;
+
+	text_init(&t, clean, sizeof(clean));
+	text_add_clean(&t, text, strlen(text));
+	(void)fputs(clean, out);
 }
 
-const char *godwit_colour(const struct cli_call *call, enum godwit_colour colour)
+void godwit_note(const struct cli_call *call, const char *fmt, ...)
+{
+	char text[LINE_MAX_BYTES];
+	va_list ap;
+
+	if (cli_flag(call, "quiet", false)) {
+		return;
+	}
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	(void)fputs("godwit: ", call->err);
+	put_clean(call->err, text);
+	(void)fputc('\n', call->err);
+}
+
+void godwit_put(const struct cli_call *call, const char *fmt, ...)
+{
+	char text[LINE_MAX_BYTES];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	put_clean(call->out, text);
+}
+
+void godwit_end(const struct cli_call *call)
+{
+	(void)fputc('\n', call->out);
+}
+
+void godwit_colour(const struct cli_call *call, enum godwit_colour colour)
 {
 	static const char *const codes[] = {
 		[COLOUR_NONE] = "\033[0m",   [COLOUR_GOOD] = "\033[32m", [COLOUR_WARN] = "\033[33m",
@@ -57,11 +98,10 @@ const char *godwit_colour(const struct cli_call *call, enum godwit_colour colour
 	const char *term = getenv("TERM");
 	int fd = fileno(call->out);
 
-	if (fd < 0 || !isatty(fd) || (no != NULL && no[0] != '\0') || term == NULL ||
-	    strcmp(term, "dumb") == 0) {
-		return "";
+	if (fd >= 0 && isatty(fd) && (no == NULL || no[0] == '\0') && term != NULL &&
+	    strcmp(term, "dumb") != 0) {
+		(void)fputs(codes[colour], call->out);
 	}
-	return codes[colour];
 }
 
 const char *godwit_text(const json_t *json, const char *key)

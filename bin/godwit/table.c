@@ -19,10 +19,20 @@ static const struct cli_opt opts[] = {
          .letter = 'q',
          .kind = CLI_FLAG,
          .summary = "No remarks, only the answer and errors."},
+	{.name = "host",
+         .kind = CLI_TEXT,
+         .value = "URL",
+         .summary = "Ask this API, unix:///PATH, instead of that of this host."},
+	{.name = "timeout",
+         .kind = CLI_DURATION,
+         .value = "TIME",
+         .preset = "1m",
+         .summary = "Give up after this time; the exit status is then 4."},
 	{0},
 };
 
 static const struct cli_item environment[] = {
+	{"GODWIT_HOST", "Like --host, which wins."},
 	{"NO_COLOR", "If set and not empty, no colours are used; nor are they if the output is no "
                      "terminal."},
 	{"COLUMNS", "Width of help texts, instead of the terminal's."},

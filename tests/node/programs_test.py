@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pathlib
+import pty
 import re
 import shutil
 import signal
@@ -202,6 +203,127 @@ class Godwitd(Case):
                               capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn(blocked, done.stderr)
+
+
+class Godwit(Case):
+    """The command line against a service, a dead one, and others that are none."""
+
+    def listener(self, path):
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(server.close)
+        server.bind(path)
+        server.listen()
+        return server
+
+    def test_host_check_through_the_service(self):
+        daemon = self.start().wait_ready()
+        done = godwit("host", "check", "--json", "--host", f"unix://{daemon.socket}")
+        answer = json.loads(done.stdout)
+        self.assertEqual((answer["source"], done.stderr), ("godwitd", ""))
+        self.assertEqual(done.returncode, 1 if answer["verdict"] == "fail" else 0)
+        text = godwit("host", "check", env={"GODWIT_HOST": f"unix://{daemon.socket}"})
+        self.assertEqual(text.returncode, done.returncode)
+        for check in answer["checks"]:
+            self.assertIn(check["what"], text.stdout)
+        counts = answer["counts"]
+        self.assertIn(f"{counts['ok']} ok, {counts['warn']} warn, {counts['fail']} failed", text.stdout)
+
+    def test_host_show_through_the_service(self):
+        daemon = self.start().wait_ready()
+        host = f"unix://{daemon.socket}"
+        answer = json.loads(godwit("host", "show", "--json", "--host", host).stdout)
+        self.assertEqual((answer["source"], answer["name"]), ("godwitd", socket.gethostname()))
+        done = godwit("--host", host, "host", "show")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(answer["kernel"], done.stdout)
+
+    def test_without_a_service_it_looks_itself_and_says_so(self):
+        if os.path.exists("/run/godwit/api.sock"):
+            self.skipTest("a godwitd serves this machine")
+        done = godwit("host", "show", "--json")
+        self.assertEqual((done.returncode, json.loads(done.stdout)["source"]), (0, "local"))
+        self.assertIn("looking without it", done.stderr)
+        self.assertEqual(godwit("host", "show", "-q").stderr, "")
+
+    def test_local_does_not_ask(self):
+        done = godwit("host", "show", "--local", "--json", "--host", f"unix://{self.root}/none")
+        self.assertEqual((json.loads(done.stdout)["source"], done.stderr), ("local", ""))
+
+    def test_a_named_service_that_is_gone_is_a_failure(self):
+        daemon = self.start().wait_ready()
+        daemon.stop(signal.SIGKILL)
+        for words in (["host", "check"], ["host", "show"]):
+            done = godwit(*words, "--host", f"unix://{daemon.socket}")
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn(daemon.socket, done.stderr)
+            self.assertIn("systemctl status godwitd", done.stderr)
+        done = godwit("host", "check", "--json", "--host", f"unix://{daemon.socket}")
+        error = json.loads(done.stderr)["error"]
+        self.assertEqual((done.returncode, set(error)), (1, {"code", "message", "reason", "hint"}))
+
+    def test_a_service_that_hangs_is_given_up(self):
+        path = os.path.join(self.root, "sock")
+        self.listener(path)
+        begin = time.monotonic()
+        done = godwit("host", "check", "--host", f"unix://{path}", "--timeout", "200ms")
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertLess(time.monotonic() - begin, DEADLINE_S / 2)
+
+    def serve_once(self, answer):
+        """One connection gets these bytes. Returns what godwit made of it."""
+        path = os.path.join(self.root, "sock")
+        server = self.listener(path)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            future = pool.submit(godwit, "host", "check", "--host", f"unix://{path}")
+            server.settimeout(DEADLINE_S)
+            client, _ = server.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(answer)
+            return future.result()
+
+    def test_strange_answers_do_no_harm(self):
+        def http_json(body):
+            return (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                    % len(body)) + body
+        for answer in (b"", b"SSH-2.0-x\r\n", http_json(b"{"), http_json(b"[]"), http_json(b"{}"),
+                       http_json(b'{"checks": 7, "verdict": {}, "counts": []}'),
+                       http_json(b'{"checks": [], "verdict": "splendid"}')):
+            done = self.serve_once(answer)
+            os.unlink(os.path.join(self.root, "sock"))
+            self.assertEqual((done.returncode, done.stdout), (1, ""), answer)
+            self.assertTrue(done.stderr.startswith("godwit: "), done.stderr)
+
+    def test_text_from_a_service_cannot_drive_the_terminal(self):
+        body = json.dumps({"verdict": "ok", "counts": {}, "checks": [
+            {"id": "cpu.x", "what": "\x1b[2Jclear", "found": "a\nb", "needed": "\x9b", "verdict": "ok"}]})
+        body = body.encode()
+        done = self.serve_once(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+                               b"%d\r\n\r\n" % len(body) + body)
+        self.assertIn("?[2Jclear", done.stdout)
+        self.assertNotIn("\x1b", done.stdout)
+        self.assertIn("a?b", done.stdout)
+
+    def test_colours_only_on_a_terminal_and_not_against_the_users_will(self):
+        def on_terminal(env):
+            master, slave = pty.openpty()
+            done = subprocess.run([BIN / "godwit", "-q", "host", "show", "--local"], stdout=slave,
+                                  stderr=subprocess.PIPE, timeout=DEADLINE_S, check=True,
+                                  env={"PATH": os.environ["PATH"], "TERM": "xterm", **env})
+            os.close(slave)
+            text = b""
+            try:
+                while chunk := os.read(master, 65536):
+                    text += chunk
+            except OSError:  # the end, as Linux tells it
+                pass
+            os.close(master)
+            self.assertEqual(done.stderr, b"")
+            return text
+        self.assertIn(b"\x1b[1m", on_terminal({}))
+        self.assertNotIn(b"\x1b", on_terminal({"NO_COLOR": "1"}))
+        self.assertNotIn(b"\x1b", on_terminal({"TERM": "dumb"}))
+        self.assertNotIn("\x1b", godwit("host", "show", "--local", env={"TERM": "xterm"}).stdout)
 
 
 class Words(unittest.TestCase):

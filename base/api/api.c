@@ -60,6 +60,7 @@ static const struct api_error_line api_error_lines[] = {
 	{-EINVAL, 400, "bad-json"},
 	{-EINVAL, 415, "bad-type"},
 	{-EINVAL, 405, "bad-method"},
+	{-EINVAL, 411, "length-required"},
 	{-ENOSYS, 404, "no-such-path"},
 	{-EPROTO, 426, "upgrade-required"},
 	{-EPROTO, 500, "internal"},

@@ -63,7 +63,7 @@ static void api_server_timeout(void *arg)
 }
 
 /* What libmicrohttpd says about malformed requests: clients cause it, so it is limited. */
-static void api_server_log(void *cls, const char *fmt, va_list ap)
+static void PRINTF_LIKE(2, 0) api_server_log(void *cls, const char *fmt, va_list ap)
 {
 	struct api_server *server = cls;
 	char line[256];
@@ -109,8 +109,10 @@ static void api_conn_notice(void *cls, struct MHD_Connection *mhd, void **socket
 
 	struct api_conn *conn = *socket_context;
 
-	/* Its request, if any, was completed before. */
+	/* Its request, if any, was completed before. The descriptor is still open, and if the
+	 * connection was upgraded, its file will live on. */
 	CHECK(conn->req == NULL && !conn->suspended);
+	(void)epoll_ctl(server->hup_fd, EPOLL_CTL_DEL, conn->fd, NULL);
 	list_del(&conn->link);
 	server->conn_count--;
 	free(conn);
@@ -132,6 +134,7 @@ int api_conn_start(struct api_server *server, int fd, const struct api_peer *pee
                    enum api_admit admit)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX}; /* nobody looks at it */
+	struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET};
 	struct api_conn *conn = NULL;
 
 	if (server->conn_count >= server->cfg.conn_max + API_SPARE_CONN || server->closing) {
@@ -140,6 +143,12 @@ int api_conn_start(struct api_server *server, int fd, const struct api_peer *pee
 	}
 	conn = gw_calloc(1, sizeof(*conn));
 	if (conn == NULL) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	event.data.ptr = conn;
+	if (epoll_ctl(server->hup_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+		free(conn);
 		(void)close(fd);
 		return -ENOMEM;
 	}
@@ -171,17 +180,12 @@ int api_conn_start(struct api_server *server, int fd, const struct api_peer *pee
 
 void api_conn_suspend(struct api_conn *conn)
 {
-	/* No events asked for: a hang-up is always told, a client that has only finished sending
-	 * (it still wants its answer) is none. */
-	struct epoll_event event = {.events = EPOLLET, .data = {.ptr = conn}};
-
 	CHECK(!conn->suspended);
 	conn->suspended = true;
 	MHD_suspend_connection(conn->mhd);
-	if (epoll_ctl(conn->server->hup_fd, EPOLL_CTL_ADD, conn->fd, &event) != 0) {
-		/* No memory or no watches left: a hang-up is noticed with the answer. */
-		log_limited(&conn->server->limit, LOG_LEVEL_WARN, API_TAG,
-		            "cannot watch a connection errno=%d", errno);
+	if (conn->hung_up) {
+		conn->dead = true;
+		api_conn_resume(conn);
 	}
 }
 
@@ -189,13 +193,24 @@ void api_conn_resume(struct api_conn *conn)
 {
 	if (conn->suspended) {
 		conn->suspended = false;
-		(void)epoll_ctl(conn->server->hup_fd, EPOLL_CTL_DEL, conn->fd, NULL);
 		MHD_resume_connection(conn->mhd);
 		/* Without threads it has no way to wake itself. */
 		conn->server->resumed = true;
 		if (!conn->server->pumping) {
 			loop_timer_arm(conn->server->mhd_timer, 0);
 		}
+	}
+}
+
+/*
+ * libmicrohttpd uses edge-triggered events and takes a short read for "nothing more". If the end of
+ * input came together with the last bytes, it waits for an edge that has been. shutdown() of what
+ * is shut down already makes a new one and changes nothing else.
+ */
+void api_conn_nudge(struct api_conn *conn)
+{
+	if (conn->finished) {
+		(void)shutdown(conn->fd, SHUT_RD);
 	}
 }
 
@@ -206,21 +221,40 @@ void api_conn_kill(struct api_conn *conn)
 	api_conn_resume(conn);
 }
 
+/* Connections whose next bytes libmicrohttpd waits for, although there will be none. */
+static void api_server_nudge(struct api_server *server)
+{
+	list_for_each(link, &server->conns)
+	{
+		struct api_conn *conn = list_entry(link, struct api_conn, link);
+
+		if (!conn->suspended && (conn->req == NULL || !conn->req->settled)) {
+			api_conn_nudge(conn);
+		}
+	}
+}
+
 static void api_server_hang_ups(int fd, uint32_t events, void *arg)
 {
+	struct api_server *server = arg;
 	struct epoll_event batch[API_HUP_BATCH];
 	int count = epoll_wait(fd, batch, API_HUP_BATCH, 0);
 
 	(void)events;
-	(void)arg;
 	for (int i = 0; i < count; i++) {
 		struct api_conn *conn = batch[i].data.ptr;
 
 		if ((batch[i].events & (EPOLLHUP | EPOLLERR)) != 0) {
-			conn->dead = true;
+			conn->hung_up = true;
+			conn->dead = conn->dead || conn->suspended;
 			api_conn_resume(conn);
+		} else {
+			conn->finished = true;
 		}
 	}
+	/* Let it read what came before the end, then look again. */
+	api_server_pump(server);
+	api_server_nudge(server);
 }
 
 static void api_server_sweep(void *arg)
@@ -239,6 +273,7 @@ static void api_server_sweep(void *arg)
 			api_conn_kill(conn);
 		}
 	}
+	api_server_nudge(server);
 	api_relay_sweep(server, now_ns);
 	if (server->paused) {
 		server->paused = false;

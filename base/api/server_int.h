@@ -17,7 +17,7 @@
  * from dispatch until its answer (held && !answered). The later of the two frees it.
  *
  * A request that waits for its answer, and a stream that waits for events, are suspended: then
- * libmicrohttpd does not look at the socket at all. The server watches those sockets for a hang-up
+ * libmicrohttpd does not look at the socket at all. The server watches all sockets for a hang-up
  * itself (server->hup_fd) and resumes them, so that there is one way to end: api_req_completed().
  */
 
@@ -58,8 +58,10 @@ struct api_conn {
 	struct api_req *req; /* the current one; NULL between requests */
 	struct api_peer peer;
 	enum api_admit admit;
-	bool suspended;       /* and watched for a hang-up */
-	bool dead;            /* hung up or killed: answer nothing any more */
+	bool suspended;
+	bool hung_up;         /* the client has gone */
+	bool finished;        /* the client has finished sending, and still wants its answers */
+	bool dead;            /* answer nothing any more */
 	uint64_t deadline_ns; /* the next request must be complete by then; 0 = being served */
 };
 
@@ -94,7 +96,7 @@ struct api_server {
 	struct loop_fd *mhd_watch;
 	struct loop_timer *mhd_timer;
 	struct loop_timer *sweep;
-	int hup_fd; /* epoll set of suspended connections */
+	int hup_fd; /* epoll set of all connections, for hang-ups only */
 	struct loop_fd *hup_watch;
 	struct list listeners;
 	struct list conns;
@@ -162,6 +164,8 @@ struct api_req {
 void api_server_pump(struct api_server *server);
 void api_conn_suspend(struct api_conn *conn);
 void api_conn_resume(struct api_conn *conn);
+/* Make libmicrohttpd look at the socket once more, if its client has finished sending. */
+void api_conn_nudge(struct api_conn *conn);
 /* Close it soon, whatever it does. */
 void api_conn_kill(struct api_conn *conn);
 /* Hand @fd over to libmicrohttpd. Takes @fd. Returns 0; -EMFILE; -ENOMEM. */

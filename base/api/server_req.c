@@ -95,6 +95,27 @@ static bool api_req_has_body(const struct api_req *req)
 	       (length != NULL && strspn(length, "0") != strlen(length));
 }
 
+static enum MHD_Result api_count_lengths(void *cls, enum MHD_ValueKind kind, const char *name,
+                                         const char *value)
+{
+	unsigned *count = cls;
+
+	(void)kind;
+	(void)value;
+	*count += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+	return MHD_YES;
+}
+
+/* Two lengths, or a length and chunks: what is the body for one reader is a request for another. */
+static bool api_req_is_ambiguous(const struct api_req *req)
+{
+	unsigned lengths = 0;
+
+	(void)MHD_get_connection_values(req->mhd, MHD_HEADER_KIND, api_count_lengths, &lengths);
+	return lengths > 1 ||
+	       (lengths == 1 && api_req_header(req, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL);
+}
+
 static bool api_req_says_too_much(const struct api_req *req)
 {
 	const char *length = api_req_header(req, MHD_HTTP_HEADER_CONTENT_LENGTH);
@@ -267,7 +288,15 @@ static void api_req_check_path(struct api_req *req, const char *method, const ch
 
 static void api_req_check_body(struct api_req *req)
 {
-	if (api_req_says_too_much(req)) {
+	if (api_req_header(req, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL) {
+		/* libmicrohttpd 0.9.75 spins on a chunk's head that is longer than its buffer; and
+		 * a body in chunks is too large only when it has come. Nobody needs them here. */
+		api_req_refuse(req, &(struct api_error){
+					    .status = MHD_HTTP_LENGTH_REQUIRED,
+					    .code = "length-required",
+					    .message = "the request body must not come in chunks",
+					    .hint = "send the header Content-Length"});
+	} else if (api_req_says_too_much(req)) {
 		api_req_refuse(req,
 		               &(struct api_error){.status = MHD_HTTP_CONTENT_TOO_LARGE,
 		                                   .code = "too-large",
@@ -320,20 +349,14 @@ static void api_req_take_body(struct api_req *req, const char *upload, size_t le
 		return;
 	}
 	if (!api_req_grow(req, len)) {
-		/* libmicrohttpd takes an answer only after the last byte: read on, within the
-		 * request's deadline. */
-		bool large = req->body_len + len > req->server->cfg.body_bytes_max;
-
+		/* libmicrohttpd takes an answer only after the last byte: read on, which the length
+		 * and the request's deadline bound. */
 		req->body_refused = true;
 		api_req_drop_body(req);
-		api_req_refuse(
-			req, large ? &(struct api_error){.status = MHD_HTTP_CONTENT_TOO_LARGE,
-		                                         .code = "too-large",
-		                                         .message = "the request body is too large"}
-				   : &(struct api_error){.status = MHD_HTTP_SERVICE_UNAVAILABLE,
-		                                         .code = "crowded",
-		                                         .message = "no memory for the request",
-		                                         .hint = "try again"});
+		api_req_refuse(req, &(struct api_error){.status = MHD_HTTP_SERVICE_UNAVAILABLE,
+		                                        .code = "crowded",
+		                                        .message = "no memory for the request",
+		                                        .hint = "try again"});
 		return;
 	}
 	memcpy(req->body + req->body_len, upload, len);
@@ -420,10 +443,18 @@ enum MHD_Result api_req_access(void *cls, struct MHD_Connection *mhd, const char
 		}
 		conn->req = req;
 		*req_cls = req;
-		api_req_check_path(req, method, url);
 
-		bool has_body = api_req_has_body(req);
+		bool ambiguous = api_req_is_ambiguous(req);
+		bool has_body = ambiguous || api_req_has_body(req);
 
+		if (ambiguous) {
+			api_req_refuse(req,
+			               &(struct api_error){.status = MHD_HTTP_BAD_REQUEST,
+			                                   .code = "malformed",
+			                                   .message = "two lengths of a body"});
+		} else {
+			api_req_check_path(req, method, url);
+		}
 		if (!req->answered && has_body) {
 			api_req_check_body(req);
 		}
@@ -465,6 +496,7 @@ void api_req_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
 	*req_cls = NULL;
 	req->conn->req = NULL;
 	req->conn->deadline_ns = clock_now_ns() + server->cfg.idle_s * NS_PER_S;
+	api_conn_nudge(req->conn);
 	req->conn = NULL;
 	req->mhd = NULL;
 	if (req->stream != NULL) {

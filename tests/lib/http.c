@@ -158,8 +158,10 @@ bool http_wait_eof(struct http *h, uint32_t timeout_ms)
 	uint64_t deadline_ns = http_deadline_ns(timeout_ms);
 
 	while (!h->eof) {
-		h->len = 0;
-		h->buf[0] = '\0';
+		if (h->len > HTTP_BUF_BYTES / 2) { /* more than anybody wants to see */
+			h->len = 0;
+			h->buf[0] = '\0';
+		}
 		if (!http_turn(h, deadline_ns) && !h->eof) {
 			return false;
 		}

@@ -10,7 +10,7 @@ static const struct report_check tun = {
 	.id = "net.tun",
 	.what = "TUN/TAP device",
 	.needed = "/dev/net/tun, for network adapters of VMs",
-	.mend = "modprobe tun.",
+	.mend = "modprobe tun; a name in /etc/modules-load.d/ does it at every boot.",
 };
 static const struct report_check bridge = {
 	.id = "net.bridge",
@@ -61,9 +61,14 @@ static int add_name(const char *name, void *arg)
 void host_check_network(const struct host_probe *probe, struct report *report)
 {
 	char names[HOST_LINE_MAX] = "";
-	bool tap = hostfs_exists(&probe->fs, "/dev/net/tun");
 
-	report_add(report, &tun, tap ? REPORT_OK : REPORT_FAIL, "%s", tap ? "present" : "missing");
+	if (hostfs_exists(&probe->fs, "/dev/net/tun")) {
+		report_add(report, &tun, REPORT_OK, "present");
+	} else if (host_module(&probe->fs, "tun") == HOST_MODULE_LOADABLE) {
+		report_add(report, &tun, REPORT_WARN, "not loaded");
+	} else {
+		report_add(report, &tun, REPORT_FAIL, "missing");
+	}
 	switch (host_module(&probe->fs, "bridge")) {
 	case HOST_MODULE_PRESENT:
 		report_add(report, &bridge, REPORT_OK, "present");

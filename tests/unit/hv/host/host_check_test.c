@@ -165,6 +165,17 @@ static void each_fault_of_the_machine_is_found(void **state)
 	}
 }
 
+static void a_module_that_is_not_loaded_is_no_failure(void **state)
+{
+	(void)state;
+	tree_remove(&machine.tree, "/dev/net/tun");
+	tree_file(&machine.tree, "/lib/modules/6.1.0-18-amd64/modules.dep",
+	          "kernel/net/bridge/bridge.ko:\nkernel/drivers/net/tun.ko:\n");
+	check();
+	expect("net.tun", "warn", "not loaded");
+	expect("net.bridge", "ok", "can be loaded");
+}
+
 static void kvm_that_cannot_be_used_says_why(void **state)
 {
 	(void)state;
@@ -302,6 +313,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		HOST_TEST(a_good_machine_passes_everything),
 		HOST_TEST(each_fault_of_the_machine_is_found),
+		HOST_TEST(a_module_that_is_not_loaded_is_no_failure),
 		HOST_TEST(kvm_that_cannot_be_used_says_why),
 		HOST_TEST(a_processor_held_by_another_hypervisor_is_found),
 		HOST_TEST(a_virtual_machine_without_nesting_is_named),

@@ -148,6 +148,9 @@ static int kring_wait(struct uring *ring, uint64_t timeout_ns)
 			return err < 0 ? err : -EAGAIN;
 		}
 	}
+	if (io_uring_cq_ready(&k->ring) != 0 && io_uring_sq_ready(&k->ring) == 0) {
+		return 0; /* no need to ask the kernel */
+	}
 	if (timeout_ns == 0) {
 		err = io_uring_submit_and_get_events(&k->ring);
 	} else if (timeout_ns == UINT64_MAX) {

@@ -64,17 +64,17 @@ void raw_get_stats(const struct blk *blk, struct raw_stats *out)
 
 /* ---- open ---- */
 
-static int raw_open_path(const struct raw_cfg *cfg, struct errbuf *eb)
+static int raw_open_path(const char *path, bool read_only, struct errbuf *eb)
 {
 	struct stat st;
 	/* Not to be caught by a FIFO; raw_probe() takes the flag off again. */
-	int flags = O_CLOEXEC | O_NONBLOCK | (cfg->read_only ? O_RDONLY : O_RDWR);
+	int flags = O_CLOEXEC | O_NONBLOCK | (read_only ? O_RDONLY : O_RDWR);
 
-	if (stat(cfg->path, &st) == 0 && S_ISBLK(st.st_mode) && !cfg->read_only) {
+	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode) && !read_only) {
 		flags |= O_EXCL; /* not while it is mounted or part of something */
 	}
 
-	int fd = open(cfg->path, flags);
+	int fd = open(path, flags);
 
 	if (fd >= 0) {
 		return fd;
@@ -184,7 +184,7 @@ int raw_open(const struct raw_cfg *cfg, struct uring *ring, struct blk **out, st
 		err = errbuf_set(eb, -EINVAL, "sectors of %u bytes: not 512 or 4096",
 		                 cfg->logical_bytes);
 	} else if (cfg->path != NULL) {
-		fd = raw_open_path(cfg, eb);
+		fd = raw_open_path(cfg->path, cfg->read_only, eb);
 		err = fd < 0 ? fd : 0;
 	} else {
 		err = raw_check_fd(cfg, eb);
@@ -208,6 +208,24 @@ fail:
 	} else {
 		errbuf_prepend(eb, "raw");
 	}
+	return err;
+}
+
+int raw_open_fd(const char *path, bool read_only, struct errbuf *eb)
+{
+	int fd = raw_open_path(path, read_only, eb);
+	int err = fd < 0 ? fd : raw_check_kind(fd, eb);
+
+	if (err == 0) {
+		err = raw_lock(fd, read_only, eb);
+	}
+	if (err == 0) {
+		return fd;
+	}
+	if (fd >= 0) {
+		(void)close(fd);
+	}
+	errbuf_prepend(eb, "raw: %s", path);
 	return err;
 }
 

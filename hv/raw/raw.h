@@ -44,6 +44,13 @@ struct raw_cfg {
 MUST_USE int raw_open(const struct raw_cfg *cfg, struct uring *ring, struct blk **out,
                       struct errbuf *eb);
 
+/*
+ * raw_open_fd() - open and lock a path for another process: pass the descriptor, close it here,
+ * and raw_open() it there. Says early, and with the path, what would fail there.
+ * Returns the descriptor; -errno as raw_open().
+ */
+MUST_USE int raw_open_fd(const char *path, bool read_only, struct errbuf *eb);
+
 enum raw_prealloc {
 	RAW_PREALLOC_NONE, /* sparse: space is taken when it is written, and may run out */
 	RAW_PREALLOC_FULL, /* all space is reserved now */

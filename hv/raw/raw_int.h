@@ -98,6 +98,9 @@ void raw_kicked(struct uring_op *op, int32_t res, bool more);
 MUST_USE int raw_probe(int fd, const struct raw_cfg *cfg, struct raw_limits *out,
                        struct errbuf *eb);
 
+/* raw_check_kind() - is it a file or a block device? Returns 0; -EINVAL; -errno. */
+MUST_USE int raw_check_kind(int fd, struct errbuf *eb);
+
 /* raw_lock() - one writer or many readers. Returns 0; -EBUSY; -errno. */
 MUST_USE int raw_lock(int fd, bool read_only, struct errbuf *eb);
 

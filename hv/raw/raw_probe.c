@@ -144,21 +144,34 @@ static int raw_choose_sector(int fd, const struct raw_cfg *cfg, struct raw_limit
 	return 0;
 }
 
+static int raw_stat(int fd, struct stat *st, struct errbuf *eb)
+{
+	if (fstat(fd, st) != 0) {
+		return errbuf_sys(eb, -errno, "fstat");
+	}
+	if (!S_ISBLK(st->st_mode) && !S_ISREG(st->st_mode)) {
+		return errbuf_set(eb, -EINVAL, "neither a file nor a block device");
+	}
+	return 0;
+}
+
+int raw_check_kind(int fd, struct errbuf *eb)
+{
+	struct stat st;
+
+	return raw_stat(fd, &st, eb);
+}
+
 int raw_probe(int fd, const struct raw_cfg *cfg, struct raw_limits *out, struct errbuf *eb)
 {
 	struct raw_limits limits = {0};
 	struct stat st;
-	int err = 0;
+	int err = raw_stat(fd, &st, eb);
 
-	if (fstat(fd, &st) != 0) {
-		return errbuf_sys(eb, -errno, "fstat");
-	}
-	if (S_ISBLK(st.st_mode)) {
+	if (err == 0 && S_ISBLK(st.st_mode)) {
 		err = raw_probe_device(fd, &limits, eb);
-	} else if (S_ISREG(st.st_mode)) {
+	} else if (err == 0) {
 		raw_probe_file(fd, &st, &limits);
-	} else {
-		err = errbuf_set(eb, -EINVAL, "neither a file nor a block device");
 	}
 	if (err != 0) {
 		return err;

@@ -225,6 +225,27 @@ static void a_descriptor_that_does_not_allow_it_is_refused_and_left_alone(void *
 	refuse(f, &cfg, -EBADF, "descriptor");
 }
 
+static void a_descriptor_for_another_process_is_locked_already(void **state)
+{
+	struct raw_fixture *f = *state;
+	const struct raw_cfg by_path = {.path = f->path};
+	struct errbuf eb = {0};
+	struct raw_cfg cfg = {.fd = raw_open_fd(f->path, false, &eb)};
+	struct blk *blk;
+
+	assert_true(cfg.fd >= 0);
+	assert_int_equal(fcntl(cfg.fd, F_GETFD), FD_CLOEXEC);
+	refuse(f, &by_path, -EBUSY, "in use by process");
+	assert_int_equal(raw_open_fd(f->path, true, &eb), -EBUSY);
+	assert_non_null(strstr(eb.text, f->path));
+	assert_int_equal(raw_open(&cfg, f->ring, &blk, &eb), 0);
+	assert_int_equal(blk_close(blk, NULL), 0);
+
+	assert_int_equal(raw_open_fd("/dev/null", false, &eb), -EINVAL);
+	assert_string_equal(eb.text, "raw: /dev/null: neither a file nor a block device");
+	assert_int_equal(raw_open_fd("/nowhere", false, &eb), -ENOENT);
+}
+
 /* ---- create ---- */
 
 static void a_created_file_is_sparse_or_reserved(void **state)
@@ -328,6 +349,7 @@ int main(void)
 		WITH_FILE(a_lock_of_another_process_names_it_and_ends_with_it),
 		WITH_FILE(a_passed_descriptor_is_taken_with_its_lock),
 		WITH_FILE(a_descriptor_that_does_not_allow_it_is_refused_and_left_alone),
+		WITH_FILE(a_descriptor_for_another_process_is_locked_already),
 		WITH_FILE(a_created_file_is_sparse_or_reserved),
 		WITH_FILE(a_file_that_cannot_be_made_is_not_left_behind),
 		WITH_FILE(every_failed_allocation_is_reported_and_leaks_nothing),

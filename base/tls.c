@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/loop.h"
 #include "base/tls_int.h"
 
@@ -177,6 +178,13 @@ static int tls_check_identity(const struct tls_ctx *ctx, const char *cert_pem, c
 		errbuf_prepend(eb, "%s", ctx->cert_file);
 	}
 	return err;
+}
+
+static int tls_pem_load(const char *path, char **pem, struct errbuf *eb)
+{
+	size_t len = 0;
+
+	return fs_read(path, TLS_PEM_MAX, pem, &len, eb);
 }
 
 static int tls_ctx_load(struct tls_ctx *ctx, SSL_CTX **out, struct tls_cert_info *self,

@@ -8,7 +8,8 @@
  * A cluster has one CA. It issues certificates that say who somebody is: a node or a user, and
  * its name. The identity is the URI "godwit:node:NAME" or "godwit:user:NAME" among the alternative
  * names; a node's certificate also carries NAME as DNS name, so that any HTTPS client can check
- * it. Keys are P-256 (docs/decisions/0023). Everything is PEM text, ended by NUL.
+ * it. Keys are P-256 (docs/decisions/0023). Everything is PEM text, ended by NUL; base/fs.h reads
+ * and writes the files, keys with mode 0600.
  *
  * The issuer decides what a certificate says; from a request it takes only the public key, after
  * checking that the requester holds the private one. Any thread; nothing is kept between calls.
@@ -16,7 +17,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "base/attr.h"
 
@@ -92,14 +92,5 @@ MUST_USE int tls_cert_has_key(const char *cert_pem, const char *key_pem, struct 
 
 /* tls_cert_renew_due() - less than a third of the lifetime is left (or it is over). */
 bool tls_cert_renew_due(const struct tls_cert_info *info, int64_t now_s);
-
-/*
- * tls_pem_save() - write a file in one step (temporary file, fsync, rename), with @mode from the
- * start (0600 for keys). Returns 0; -errno.
- */
-MUST_USE int tls_pem_save(const char *path, const char *pem, mode_t mode, struct errbuf *eb);
-
-/* tls_pem_load() - Returns 0; -EFBIG beyond TLS_PEM_MAX; -errno. Free with tls_pem_free(). */
-MUST_USE int tls_pem_load(const char *path, char **pem, struct errbuf *eb);
 
 #endif

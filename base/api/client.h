@@ -42,7 +42,8 @@ struct api_call {
 	enum api_method method;
 	const char *path;          /* from api_path(), with the query; starts with '/' */
 	const struct json_t *body; /* borrowed; NULL = none */
-	uint32_t timeout_ms;       /* for the whole call; 0 = none. Streams: silence allowed */
+	uint32_t timeout_ms;       /* for the whole call; 0 = none. Streams: the silence
+	                            * allowed, looked at once a second */
 };
 
 struct api_result {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/api/client_int.h"
+#include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/json.h"
 
@@ -18,6 +19,8 @@ struct api_reader {
 	void *arg;
 	struct errbuf *eb;
 	struct api_bytes text; /* the line that is not complete yet; or an error's body */
+	uint64_t silence_ns;   /* allowed; 0 = for ever */
+	uint64_t heard_ns;     /* when something came last */
 	int stopped;           /* what the callback returned */
 	int err;
 };
@@ -76,6 +79,7 @@ static size_t api_reader_take(char *data, size_t size, size_t count, void *arg)
 	size_t len = size * count;
 	long status = 0;
 
+	reader->heard_ns = clock_now_ns();
 	(void)curl_easy_getinfo(reader->client->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (status != 200) {
 		reader->err = api_bytes_add(&reader->text, data, len);
@@ -86,6 +90,26 @@ static size_t api_reader_take(char *data, size_t size, size_t count, void *arg)
 	}
 	reader->stopped = reader->bytes(data, len, reader->arg);
 	return reader->stopped == 0 ? len : 0;
+}
+
+/* NOLINTBEGIN(bugprone-easily-swappable-parameters): the type is curl's. */
+/* curl calls it about once a second. Its own low-speed limit looks at an average and is late. */
+static int api_reader_silence(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total,
+                              curl_off_t up_now)
+{
+	/* NOLINTEND(bugprone-easily-swappable-parameters) */
+	struct api_reader *reader = arg;
+
+	(void)total;
+	(void)now;
+	(void)up_total;
+	(void)up_now;
+	if (clock_now_ns() - reader->heard_ns <= reader->silence_ns) {
+		return 0;
+	}
+	reader->err = errbuf_set(reader->eb, -ETIMEDOUT, "nothing was heard for %llu ms",
+	                         (unsigned long long)(reader->silence_ns / NS_PER_MS));
+	return 1;
 }
 
 static int api_reader_result(struct api_reader *reader, CURLcode code, long status)
@@ -125,10 +149,12 @@ static int api_client_read(struct api_client *client, const struct api_call *cal
 	}
 	(void)curl_easy_setopt(client->easy, CURLOPT_WRITEFUNCTION, api_reader_take);
 	(void)curl_easy_setopt(client->easy, CURLOPT_WRITEDATA, reader);
-	if (call->timeout_ms != 0) { /* curl counts silence in seconds */
-		(void)curl_easy_setopt(client->easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-		(void)curl_easy_setopt(client->easy, CURLOPT_LOW_SPEED_TIME,
-		                       (long)(call->timeout_ms + 999) / 1000);
+	if (call->timeout_ms != 0) {
+		reader->silence_ns = call->timeout_ms * NS_PER_MS;
+		reader->heard_ns = clock_now_ns();
+		(void)curl_easy_setopt(client->easy, CURLOPT_NOPROGRESS, 0L);
+		(void)curl_easy_setopt(client->easy, CURLOPT_XFERINFOFUNCTION, api_reader_silence);
+		(void)curl_easy_setopt(client->easy, CURLOPT_XFERINFODATA, reader);
 	}
 
 	CURLcode code = curl_easy_perform(client->easy);

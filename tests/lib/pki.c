@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/fs.h"
 
 int64_t pki_now_s(void)
 {
@@ -53,9 +54,9 @@ void pki_issue(struct pki *pki, enum tls_kind kind, const char *name, int64_t no
 	(void)snprintf(out->cert, sizeof(out->cert), "%s/%s.crt", pki->folder, name);
 	(void)snprintf(out->key, sizeof(out->key), "%s/%s.key", pki->folder, name);
 	(void)snprintf(out->ca, sizeof(out->ca), "%s/ca.crt", pki->folder);
-	CHECK(tls_pem_save(out->cert, cert, 0644, NULL) == 0);
-	CHECK(tls_pem_save(out->key, key, 0600, NULL) == 0);
-	CHECK(tls_pem_save(out->ca, pki->ca_cert, 0644, NULL) == 0);
+	CHECK(fs_write(out->cert, cert, strlen(cert), 0644, NULL) == 0);
+	CHECK(fs_write(out->key, key, strlen(key), 0600, NULL) == 0);
+	CHECK(fs_write(out->ca, pki->ca_cert, strlen(pki->ca_cert), 0644, NULL) == 0);
 	tls_pem_free(cert);
 	tls_pem_free(key);
 }

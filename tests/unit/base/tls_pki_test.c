@@ -2,15 +2,11 @@
 #include "base/tls_pki.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/errbuf.h"
 #include "base/fault.h"
-#include "base/hash.h"
 #include "tests/lib/pki.h"
 #include "tests/lib/test.h"
 
@@ -296,34 +292,6 @@ static void renewal_is_due_in_the_last_third(void **state)
 	assert_true(tls_cert_renew_due(&info, 0));
 }
 
-static void files_are_private_complete_and_bounded(void **state)
-{
-	struct errbuf eb = {0};
-	struct stat st;
-	char path[128];
-	char *text = NULL;
-
-	(void)state;
-	(void)snprintf(path, sizeof(path), "%s/file", pki.folder);
-	assert_int_equal(tls_pem_save(path, "one", 0600, &eb), 0);
-	assert_int_equal(tls_pem_save(path, "two", 0600, &eb), 0);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(tls_pem_load(path, &text, &eb), 0);
-	assert_string_equal(text, "two");
-	tls_pem_free(text);
-	assert_int_equal(truncate(path, TLS_PEM_MAX + 1), 0);
-	assert_int_equal(tls_pem_load(path, &text, &eb), -EFBIG);
-	assert_null(text);
-	assert_int_equal(truncate(path, TLS_PEM_MAX), 0);
-	assert_int_equal(tls_pem_load(path, &text, &eb), 0);
-	tls_pem_free(text);
-	assert_int_equal(unlink(path), 0);
-	assert_int_equal(tls_pem_load(path, &text, &eb), -ENOENT);
-	assert_int_equal(tls_pem_save("/nonexistent/x", "x", 0600, &eb), -ENOENT);
-	assert_non_null(strstr(eb.text, "/nonexistent/x"));
-}
-
 static int everything(void)
 {
 	char *ca_key = NULL;
@@ -381,7 +349,6 @@ int main(void)
 		cmocka_unit_test(damaged_requests_are_refused),
 		cmocka_unit_test(damaged_certificates_are_refused),
 		cmocka_unit_test(renewal_is_due_in_the_last_third),
-		cmocka_unit_test(files_are_private_complete_and_bounded),
 		cmocka_unit_test(every_allocation_failure_is_survived),
 	};
 

@@ -17,6 +17,7 @@
 #include "base/api/client.h"
 #include "base/api/server.h"
 #include "base/errbuf.h"
+#include "base/fs.h"
 #include "base/json.h"
 #include "tests/lib/pki.h"
 #include "tests/lib/test.h"
@@ -148,7 +149,7 @@ static void strangers_and_evicted_members_are_refused(void **state)
 	pki_issue(&other, TLS_KIND_USER, "alice", pki_now_s(), &stranger);
 	assert_int_equal(who(&stranger, url, name, &node, &eb), -EKEYREJECTED);
 	/* It trusts our CA, but we do not trust its. */
-	assert_int_equal(tls_pem_save(stranger.ca, pki.ca_cert, 0644, NULL), 0);
+	assert_int_equal(fs_write(stranger.ca, pki.ca_cert, strlen(pki.ca_cert), 0644, NULL), 0);
 	assert_int_equal(who(&stranger, url, name, &node, &eb), -EKEYREJECTED);
 	assert_true(strlen(eb.hint) > 0);
 	pki_destroy(&other);

@@ -15,6 +15,8 @@ target_compile_options(gw_plain_flags INTERFACE
 	-fno-common -fstack-protector-strong -fvisibility=hidden
 	# Debug information and __FILE__ do not depend on where the tree lies.
 	-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=
+	# Kernel structures that end in an array are embedded before the array's storage.
+	$<$<C_COMPILER_ID:Clang>:-Wno-gnu-variable-sized-type-not-at-end>
 	$<$<BOOL:${GW_WERROR}>:-Werror>)
 
 add_library(gw_flags INTERFACE)

@@ -68,6 +68,9 @@ function(gw_test_properties name label timeout)
 	if(NOT timeout)
 		set(timeout 60)
 	endif()
+	if(GW_SANITIZE) # up to ten times slower; the limit is for what hangs
+		math(EXPR timeout "${timeout} * 5")
+	endif()
 	set_tests_properties(${name} PROPERTIES LABELS "${label}" SKIP_RETURN_CODE 77 TIMEOUT ${timeout})
 endfunction()
 

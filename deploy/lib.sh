@@ -90,7 +90,7 @@ stage_stop() { # ends the stage that runs, with its children
 
 # stage NAME COMMAND...: runs it with its output in the log, shows and remembers time and verdict.
 # Status 77 means "cannot be done here"; the last line of output is the reason. A failed stage shows
-# the end of its output and returns 1; the remark of a good one is its last line if that names tests.
+# the end of its output and returns 1; the remark of a good one is what ctest or fuzz.sh summed up.
 stage() {
 	local name=$1 start status=0 from verdict last
 	shift
@@ -112,7 +112,7 @@ stage() {
 	case $status in
 	0)
 		verdict=ok
-		remark=$(tail -c "+$from" "$log" | grep -E '^[0-9]+% tests passed' | tail -n 1) || remark=
+		remark=$(tail -c "+$from" "$log" | grep -E '^([0-9]+% tests passed|fuzz: )' | tail -n 1) || remark=
 		;;
 	77) verdict=skipped remark=$last ;;
 	*) verdict=FAILED remark="status $status" ;;

@@ -10,6 +10,7 @@
 # A finding prints the end of the target's log and leaves the input in build/fuzz/findings/.
 #
 # GODWIT_FUZZ_SECONDS   used if SECONDS is not given
+# GODWIT_FUZZ_BUDGET    seconds that all targets together may take: each gets less if need be
 # GODWIT_FUZZ_JOBS      targets at once (default: processors)
 # Exit status: 0 nothing found; 1 something was found, or a target did not run; 2 usage.
 set -euo pipefail
@@ -59,14 +60,17 @@ case ${1:-} in
 	;;
 esac
 seconds=${GODWIT_FUZZ_SECONDS:-60}
+budget=${GODWIT_FUZZ_BUDGET:-}
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
 	seconds=$1
 	shift
 fi
-if [[ ! $seconds =~ ^[1-9][0-9]*$ ]]; then
-	echo "fuzz: '$seconds' is not a number of seconds from 1" >&2
-	exit 2
-fi
+for number in "$seconds" "${budget:-1}"; do
+	if [[ ! $number =~ ^[1-9][0-9]*$ ]]; then
+		echo "fuzz: '$number' is not a number of seconds from 1" >&2
+		exit 2
+	fi
+done
 command -v clang >/dev/null || {
 	echo "fuzz: clang is missing: apt-get install clang" >&2
 	exit 1
@@ -97,6 +101,11 @@ done
 rm -f $build/log/*.failed
 
 jobs=${GODWIT_FUZZ_JOBS:-$(nproc)}
+if [ -n "$budget" ]; then
+	rounds=$(((${#names[@]} + jobs - 1) / jobs))
+	share=$((budget / rounds > 0 ? budget / rounds : 1))
+	[ "$share" -ge "$seconds" ] || seconds=$share
+fi
 for name in "${names[@]}"; do
 	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 		wait -n || true

@@ -162,7 +162,7 @@ int vhdx_locator_decode(const void *buf, size_t len, struct vhdx_locator *out, s
 	memset(out, 0, sizeof(*out)); /* 12 KiB: not twice on the stack; empty on failure */
 	for (uint32_t i = 0; i < count; i++) {
 		struct vhdx_locator_entry_wire e;
-		char key[LOCATOR_KEY_MAX];
+		char key[LOCATOR_KEY_MAX] = "";
 
 		memcpy(&e, p + sizeof(w) + i * sizeof(e), sizeof(e));
 

@@ -296,15 +296,30 @@ void *guest_ptr(struct guest *g, uint64_t gpa, uint64_t len_bytes)
 	return p;
 }
 
+/* Host address of byte @offset of the pages, and how many of @len_bytes are in its page. */
+static uint8_t *guest_pages_piece(struct guest *g, const uint64_t *pfns, uint64_t offset,
+                                  size_t len_bytes, size_t *piece_bytes)
+{
+	size_t left = GUEST_PAGE - offset % GUEST_PAGE;
+	uint64_t gpa = pfns[offset / GUEST_PAGE] * GUEST_PAGE + offset % GUEST_PAGE;
+
+	*piece_bytes = len_bytes < left ? len_bytes : left;
+	return guest_ptr(g, gpa, *piece_bytes);
+}
+
 void guest_pages_write(struct guest *g, const uint64_t *pfns, uint64_t offset, const void *buf,
                        size_t len_bytes)
 {
 	const uint8_t *from = buf;
 
-	for (size_t i = 0; i < len_bytes; i++, offset++) {
-		*(uint8_t *)guest_ptr(g,
-		                      pfns[offset / GUEST_PAGE] * GUEST_PAGE + offset % GUEST_PAGE,
-		                      1) = from[i];
+	while (len_bytes != 0) {
+		size_t n;
+		uint8_t *to = guest_pages_piece(g, pfns, offset, len_bytes, &n);
+
+		memcpy(to, from, n);
+		from += n;
+		offset += n;
+		len_bytes -= n;
 	}
 }
 
@@ -313,9 +328,14 @@ void guest_pages_read(struct guest *g, const uint64_t *pfns, uint64_t offset, vo
 {
 	uint8_t *to = buf;
 
-	for (size_t i = 0; i < len_bytes; i++, offset++) {
-		to[i] = *(uint8_t *)guest_ptr(
-			g, pfns[offset / GUEST_PAGE] * GUEST_PAGE + offset % GUEST_PAGE, 1);
+	while (len_bytes != 0) {
+		size_t n;
+		const uint8_t *from = guest_pages_piece(g, pfns, offset, len_bytes, &n);
+
+		memcpy(to, from, n);
+		to += n;
+		offset += n;
+		len_bytes -= n;
 	}
 }
 

@@ -40,13 +40,25 @@ struct guest_chan {
 
 /* ---- ring memory ---- */
 
+/* How much of [at, at+len) is in one page. */
+static uint32_t guest_ring_piece(uint32_t at, uint32_t len)
+{
+	uint32_t left = GUEST_PAGE - at % GUEST_PAGE;
+
+	return len < left ? len : left;
+}
+
 static void guest_ring_copy_in(struct guest_ring *r, uint32_t *at, const void *buf, uint32_t len)
 {
 	const uint8_t *from = buf;
 
-	for (uint32_t i = 0; i < len; i++) {
-		r->data[*at / GUEST_PAGE][*at % GUEST_PAGE] = from[i];
-		*at = (*at + 1) % r->size;
+	while (len != 0) {
+		uint32_t n = guest_ring_piece(*at, len);
+
+		memcpy(r->data[*at / GUEST_PAGE] + *at % GUEST_PAGE, from, n);
+		from += n;
+		len -= n;
+		*at = (*at + n) % r->size;
 	}
 }
 
@@ -54,9 +66,13 @@ static void guest_ring_copy_out(struct guest_ring *r, uint32_t at, void *buf, ui
 {
 	uint8_t *to = buf;
 
-	for (uint32_t i = 0; i < len; i++) {
-		to[i] = r->data[at / GUEST_PAGE][at % GUEST_PAGE];
-		at = (at + 1) % r->size;
+	while (len != 0) {
+		uint32_t n = guest_ring_piece(at, len);
+
+		memcpy(to, r->data[at / GUEST_PAGE] + at % GUEST_PAGE, n);
+		to += n;
+		len -= n;
+		at = (at + n) % r->size;
 	}
 }
 
@@ -234,7 +250,7 @@ int guest_send_full(struct guest_chan *c, uint16_t type, uint16_t flags, uint64_
 {
 	struct guest_ring *r = &c->out;
 	uint32_t total = (16 + header_bytes + len_bytes + 7) / 8 * 8;
-	uint32_t start = atomic_load(&r->ctrl->in);
+	uint32_t start = atomic_load(&r->ctrl->in) % r->size; /* a test may have damaged it */
 	uint32_t at = start;
 	static const uint8_t pad[8];
 	int err = guest_send_room(c, total + 8);
@@ -349,7 +365,7 @@ static void guest_recv_consume(struct guest_chan *c, uint32_t out, uint32_t byte
 int guest_recv(struct guest_chan *c, void *buf, uint32_t room_bytes, struct vmbus_packet *out)
 {
 	struct guest_ring *r = &c->in;
-	uint32_t at = atomic_load(&r->ctrl->out);
+	uint32_t at = atomic_load(&r->ctrl->out) % r->size;
 
 	guest_chan_collect(c);
 	if (c->rx_waits && !c->rx_signalled) {

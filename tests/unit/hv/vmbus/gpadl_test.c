@@ -401,7 +401,7 @@ static void lists_and_pages_are_bounded(void **state)
 {
 	struct fixture f = fixture(false);
 	struct echo *other;
-	uint64_t pfns[1] = {0x100000};
+	uint64_t pfns[26] = {0x100000};
 	uint32_t made = 0;
 	uint32_t id = 1;
 

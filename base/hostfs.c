@@ -11,9 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/fault.h"
+#include "base/check.h"
 
 #define PATH_BYTES 4096
+#define SEARCH_BYTES 16384
 
 static int path_of(const struct hostfs *fs, const char *path, char *buf, size_t len)
 {
@@ -22,11 +23,29 @@ static int path_of(const struct hostfs *fs, const char *path, char *buf, size_t 
 	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
 }
 
-/* Whole file or the first @len bytes. Returns the count; -errno. */
-static ssize_t slurp(const struct hostfs *fs, const char *path, char *buf, size_t len)
+/* Read on until the buffer is full or the file ends. Returns the new fill; -errno. */
+static ssize_t fill(int fd, char *buf, size_t used, size_t len)
+{
+	while (used < len) {
+		ssize_t n = read(fd, buf + used, len - used);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0) {
+			return -errno;
+		}
+		if (n == 0) {
+			break;
+		}
+		used += (size_t)n;
+	}
+	return (ssize_t)used;
+}
+
+static int open_file(const struct hostfs *fs, const char *path)
 {
 	char full[PATH_BYTES];
-	size_t used = 0;
 	int err = path_of(fs, path, full, sizeof(full));
 
 	if (err < 0) {
@@ -35,27 +54,22 @@ static ssize_t slurp(const struct hostfs *fs, const char *path, char *buf, size_
 
 	int fd = open(full, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
-	if (fd < 0) {
-		return -errno;
-	}
-	while (used < len) {
-		ssize_t n = read(fd, buf + used, len - used);
+	return fd < 0 ? -errno : fd;
+}
 
-		if (n < 0 && errno == EINTR) {
-			continue;
-		}
-		if (n < 0) {
-			err = -errno;
-			(void)close(fd);
-			return err;
-		}
-		if (n == 0) {
-			break;
-		}
-		used += (size_t)n;
+/* The whole file or the first @len bytes. Returns the count; -errno. */
+static ssize_t slurp(const struct hostfs *fs, const char *path, char *buf, size_t len)
+{
+	int fd = open_file(fs, path);
+
+	if (fd < 0) {
+		return fd;
 	}
+
+	ssize_t n = fill(fd, buf, 0, len);
+
 	(void)close(fd);
-	return (ssize_t)used;
+	return n;
 }
 
 int hostfs_read(const struct hostfs *fs, const char *path, char *buf, size_t len)
@@ -105,14 +119,25 @@ bool hostfs_exists(const struct hostfs *fs, const char *path)
 
 bool hostfs_has_text(const struct hostfs *fs, const char *path, const char *text)
 {
-	char *buf = gw_malloc(HOSTFS_FILE_MAX);
+	char buf[SEARCH_BYTES];
+	size_t text_len = strlen(text);
+	size_t kept = 0; /* the end of the piece before: the text may lie across */
 	bool found = false;
+	int fd = open_file(fs, path);
 
-	if (buf != NULL) {
-		ssize_t n = slurp(fs, path, buf, HOSTFS_FILE_MAX);
+	CHECK(text_len > 0 && text_len < sizeof(buf) / 2);
+	while (fd >= 0 && !found) {
+		ssize_t n = fill(fd, buf, kept, sizeof(buf));
 
-		found = n > 0 && memmem(buf, (size_t)n, text, strlen(text)) != NULL;
-		free(buf);
+		found = n > 0 && memmem(buf, (size_t)n, text, text_len) != NULL;
+		if (n < (ssize_t)sizeof(buf)) {
+			break; /* the end, or an error */
+		}
+		kept = text_len - 1;
+		memmove(buf, buf + sizeof(buf) - kept, kept);
+	}
+	if (fd >= 0) {
+		(void)close(fd);
 	}
 	return found;
 }

@@ -16,8 +16,7 @@
 #include "base/attr.h"
 
 #define HOSTFS_ROOT_MAX 512
-#define HOSTFS_FILE_MAX (8u << 20) /* hostfs_has_text(): modules.dep of a large kernel is 1 MiB */
-#define HOSTFS_LIST_MAX 4096       /* entries of a directory: CPUs, interfaces */
+#define HOSTFS_LIST_MAX 4096 /* entries of a directory: CPUs, interfaces */
 
 struct hostfs {
 	char root[HOSTFS_ROOT_MAX]; /* "" = this machine */
@@ -36,7 +35,7 @@ MUST_USE int hostfs_u64(const struct hostfs *fs, const char *path, uint64_t *out
 /* hostfs_exists() - is there anything at @path? */
 bool hostfs_exists(const struct hostfs *fs, const char *path);
 
-/* hostfs_has_text() - does the file at @path contain @text? */
+/* hostfs_has_text() - does the file at @path, of any size, contain @text? At most 8 KiB of it. */
 bool hostfs_has_text(const struct hostfs *fs, const char *path, const char *text);
 
 /*

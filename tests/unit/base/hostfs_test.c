@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/attr.h"
-#include "base/fault.h"
 #include "tests/lib/test.h"
 #include "tests/lib/tree.h"
 
@@ -130,9 +129,26 @@ static void text_is_found_in_files(void **state)
 	assert_true(hostfs_has_text(&fs, "/lib/modules.dep", "/bridge.ko"));
 	assert_false(hostfs_has_text(&fs, "/lib/modules.dep", "/tun.ko"));
 	assert_false(hostfs_has_text(&fs, "/none", "x"));
-	fault_arm(FAULT_ALLOC, 1);
-	assert_false(hostfs_has_text(&fs, "/lib/modules.dep", "/bridge.ko"));
-	fault_arm(FAULT_ALLOC, 0);
+}
+
+static void text_is_found_wherever_it_lies_in_a_large_file(void **state)
+{
+	static char text[3 * 16384];
+
+	(void)state;
+	for (size_t at = 16384 - 12; at <= 16384 + 2; at++) {
+		memset(text, '.', sizeof(text) - 1);
+		(void)snprintf(text + at, sizeof(text) - at, "%s", "/bridge.ko");
+		text[at + 10] = '.';
+		tree_file(&tree, "/big", text);
+		assert_true(hostfs_has_text(&fs, "/big", "/bridge.ko"));
+		text[at + 9] = 'x';
+		tree_file(&tree, "/big", text);
+		assert_false(hostfs_has_text(&fs, "/big", "/bridge.ko"));
+	}
+	(void)snprintf(text + sizeof(text) - 11, 11, "%s", "/bridge.ko");
+	tree_file(&tree, "/big", text);
+	assert_true(hostfs_has_text(&fs, "/big", "/bridge.ko"));
 }
 
 static void fields_come_with_colon_or_equals(void **state)
@@ -177,6 +193,7 @@ int main(void)
 		HOSTFS_TEST(folders_are_listed_in_natural_order),
 		HOSTFS_TEST(programs_are_executable_files),
 		HOSTFS_TEST(text_is_found_in_files),
+		HOSTFS_TEST(text_is_found_wherever_it_lies_in_a_large_file),
 		HOSTFS_TEST(fields_come_with_colon_or_equals),
 		HOSTFS_TEST(words_match_whole),
 	};

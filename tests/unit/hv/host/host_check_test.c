@@ -147,11 +147,11 @@ static void each_fault_of_the_machine_is_found(void **state)
 	         "cannot tell: no list of kernel modules"},
 		{"/lib/modules/6.1.0-18-amd64/modules.builtin", "kernel/net/bridge/bridge.ko\n",
 	         "net.bridge", "ok", "present"},
-		{"/sys/module/bridge/version", "1\n", "net.bridge", "ok", "present"},
 		{"/usr/sbin/nft", NULL, "net.nftables", "warn", "missing"},
 		{"/usr/sbin/dnsmasq", NULL, "net.dnsmasq", "warn", "missing"},
 	};
 
+	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
 		if (faults[i].text != NULL) {
 			tree_file(&machine.tree, faults[i].path, faults[i].text);
@@ -160,8 +160,7 @@ static void each_fault_of_the_machine_is_found(void **state)
 		}
 		check();
 		expect(faults[i].id, faults[i].verdict, faults[i].found);
-		assert_int_equal(teardown(state), 0);
-		assert_int_equal(setup(state), 0);
+		machine_restore(&machine, faults[i].path);
 	}
 }
 
@@ -174,6 +173,9 @@ static void a_module_that_is_not_loaded_is_no_failure(void **state)
 	check();
 	expect("net.tun", "warn", "not loaded");
 	expect("net.bridge", "ok", "can be loaded");
+	tree_file(&machine.tree, "/sys/module/bridge/version", "1\n");
+	check();
+	expect("net.bridge", "ok", "present");
 }
 
 static void kvm_that_cannot_be_used_says_why(void **state)

@@ -66,6 +66,8 @@ static const struct {
 	{"/sys/class/infiniband/mlx5_0/ports/1/link_layer", "Ethernet\n"},
 };
 
+static const char *const programs[] = {"/usr/sbin/nft", "/usr/sbin/dnsmasq"};
+
 void machine_init(struct machine *machine)
 {
 	struct host_probe *probe = &machine->probe;
@@ -75,8 +77,9 @@ void machine_init(struct machine *machine)
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
 		tree_file(&machine->tree, files[i].path, files[i].text);
 	}
-	tree_program(&machine->tree, "/usr/sbin/nft", "");
-	tree_program(&machine->tree, "/usr/sbin/dnsmasq", "");
+	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+		tree_program(&machine->tree, programs[i], "");
+	}
 	(void)snprintf(probe->fs.root, sizeof(probe->fs.root), "%s", machine->tree.root);
 	probe->kvm.api_version = KVM_PROBE_API_VERSION;
 	probe->kvm.vcpus_max = 1024;
@@ -89,6 +92,23 @@ void machine_init(struct machine *machine)
 	probe->state_dir = "/var/lib/godwit";
 	probe->space_free_bytes = 100ull << 30;
 	probe->space_total_bytes = 200ull << 30;
+}
+
+void machine_restore(struct machine *machine, const char *path)
+{
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		if (strcmp(files[i].path, path) == 0) {
+			tree_file(&machine->tree, path, files[i].text);
+			return;
+		}
+	}
+	for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+		if (strcmp(programs[i], path) == 0) {
+			tree_program(&machine->tree, path, "");
+			return;
+		}
+	}
+	tree_remove(&machine->tree, path);
 }
 
 void machine_fini(struct machine *machine)

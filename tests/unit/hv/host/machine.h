@@ -13,6 +13,9 @@ struct machine {
 };
 
 void machine_init(struct machine *machine);
+/* machine_restore() - make the file @path again what it was, or take it away. */
+void machine_restore(struct machine *machine, const char *path);
+
 void machine_fini(struct machine *machine);
 
 #endif

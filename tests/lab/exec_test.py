@@ -162,9 +162,13 @@ class Exec(gwlab_client.LabCase):
             time.sleep(1)  # The second look sees whether it runs at the right speed.
 
     def test_modules_of_later_tests_load(self):
-        self.lab.sh("n1", "modprobe -a kvm-amd target_core_mod target_core_file iscsi_target_mod iscsi_tcp "
-                    "tun bridge veth softdog || modprobe -a kvm-intel target_core_mod")
-        self.assertEqual(self.lab.sh("n1", "test -c /dev/kvm && echo kvm"), "kvm\n")
+        self.lab.sh("n1", "modprobe -a target_core_mod target_core_file iscsi_target_mod iscsi_tcp bridge veth")
+
+    def test_the_devices_of_a_real_machine_are_there(self):
+        for device in ("/dev/kvm", "/dev/net/tun", "/dev/fuse", "/dev/watchdog0", "/dev/infiniband/uverbs0",
+                       "/dev/disk/by-lun/lun0"):
+            self.assertEqual(self.lab.exec("n1", "test", "-e", device).returncode, 0, device)
+        self.assertIn("state ACTIVE", self.lab.sh("n1", "rdma link"))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Nested(gwlab_client.LabCase):
 
     def command(self, arguments):
         files = guest_files()
-        return ("modprobe -a kvm-amd || modprobe kvm-intel; exec qemu-system-x86_64 -M pc -accel kvm "
+        return ("exec qemu-system-x86_64 -M pc -accel kvm "
                 f"-cpu {CPU} -m 192 -nodefaults -no-user-config -display none -serial stdio -no-reboot "
                 f"-kernel {files['vmlinux']} -initrd {files['initrd']} "
                 f"-append 'console=ttyS0 quiet mitigations=off panic=-1' {arguments}")

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ import unittest
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 LAB = SOURCE / "deploy/lab/lab"
+BASE = pathlib.Path(os.environ.get("GODWIT_LAB_DIR", "/var/tmp/godwit-lab"))
+NAMESPACES = pathlib.Path("/run/netns")
 SKIPPED = 77
 
 
@@ -41,11 +44,25 @@ def run_lab(*words, stdin=None, timeout=240, check=True):
     return done
 
 
+def own_name(word):
+    """A name for a lab that no other run of a test uses, and that sweep() knows."""
+    return f"t{os.getpid()}-{word}"[:20]
+
+
+def sweep():
+    """Remove the labs of tests whose process is gone."""
+    known = [p.name for p in BASE.glob("t*-*")] + [p.name[6:] for p in NAMESPACES.glob("gwlab-t*-*")]
+    for name in sorted(set(known)):
+        owner = re.match(r"t(\d+)-", name)
+        if owner and not os.path.exists(f"/proc/{owner[1]}"):
+            run_lab("down", "--name", name, check=False)
+
+
 class Lab:
     """A lab of a test. Use as a context manager, or up() and down()."""
 
     def __init__(self, name, *options):
-        self.name = name
+        self.name = own_name(name)
         self.options = options
 
     def __enter__(self):
@@ -56,8 +73,7 @@ class Lab:
         self.down()
 
     def up(self):
-        """Boot it; what an earlier run of the test left is removed first."""
-        self.down()
+        """Boot it."""
         try:
             run_lab("up", "--name", self.name, *self.options)
         except BaseException:
@@ -66,12 +82,12 @@ class Lab:
 
     def down(self):
         """Remove it, if it is there."""
-        if (pathlib.Path("/run/netns") / f"gwlab-{self.name}").exists() or self.directory().exists():
+        if (NAMESPACES / f"gwlab-{self.name}").exists() or self.directory().exists():
             run_lab("down", "--name", self.name)
 
     def directory(self):
         """Where its files are."""
-        return pathlib.Path(os.environ.get("GODWIT_LAB_DIR", "/var/tmp/godwit-lab")) / self.name
+        return BASE / self.name
 
     def do(self, verb, *words, **kwargs):
         """`lab VERB ...` for this lab: start, kill, reset, pause, unpause, cut, heal, log."""
@@ -124,7 +140,7 @@ class LabCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.lab = Lab(f"test-{cls.__name__.lower()}", *cls.options)
+        cls.lab = Lab(cls.__name__.lower(), *cls.options)
         cls.lab.up()
         cls.addClassCleanup(cls.lab.down)
 
@@ -145,4 +161,5 @@ def main():
     if why := unavailable():
         print(f"skipped, no lab here: {why}", file=sys.stderr)
         sys.exit(SKIPPED)
+    sweep()
     unittest.main(verbosity=2)

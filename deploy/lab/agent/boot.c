@@ -190,7 +190,7 @@ static int disk_find(const char *serial, char *path, size_t size)
 
 static int disk_wait(const char *serial, char *path, size_t size)
 {
-	const struct timespec step = {.tv_nsec = 10 * 1000 * 1000};
+	const struct timespec step = {.tv_nsec = 10L * 1000 * 1000};
 
 	for (int tries = 0; tries < 1000; tries++) {
 		if (disk_find(serial, path, size) == 0) {

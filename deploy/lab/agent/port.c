@@ -66,7 +66,7 @@ static void close_fd(int *fd)
  */
 static int port_wait_writable(const struct port *p, int *stale_tries)
 {
-	const struct timespec step = {.tv_nsec = STALE_STEP_MS * 1000 * 1000};
+	const struct timespec step = {.tv_nsec = STALE_STEP_MS * 1000000L};
 	struct pollfd wait = {.fd = p->fd, .events = POLLOUT};
 
 	if (poll(&wait, 1, HANGUP_CHECK_MS) <= 0 || (wait.revents & POLLHUP) == 0) {
@@ -155,6 +155,7 @@ static void session_abort(struct session *s)
 /* In the child: nothing of the agent stays but the three standard descriptors. */
 _Noreturn static void child_exec(const struct frame_start *start, const int fds[3])
 {
+	char *argv[FRAME_ARGS_MAX + 1]; /* Not const, for execvp(), which changes nothing. */
 	sigset_t none;
 
 	sigemptyset(&none);
@@ -172,8 +173,8 @@ _Noreturn static void child_exec(const struct frame_start *start, const int fds[
 	if (chdir("/root") != 0 && chdir("/") != 0) {
 		_exit(126);
 	}
-	/* The decoder made the strings const; execvp() does not change them. */
-	(void)execvp(start->argv[0], (char *const *)(uintptr_t)start->argv);
+	memcpy(argv, start->argv, sizeof(argv));
+	(void)execvp(argv[0], argv);
 	const int err = errno;
 
 	(void)fprintf(stderr, "%s: %s\n", start->argv[0], strerror(err));

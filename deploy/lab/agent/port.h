@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define PORT_STDIN_MAX (64U * 1024)
+#define PORT_STDIN_MAX 65536U
 
 /*
  * port_serve() - serve @path until the device is gone.

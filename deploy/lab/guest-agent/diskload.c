@@ -15,6 +15,7 @@
 #define OFFSET_MAX (1ULL << 50)
 /* One request of write and verify. */
 #define CHUNK_BLOCKS 64U
+#define CHUNK_BYTES (CHUNK_BLOCKS * (size_t)PATTERN_BLOCK_BYTES)
 /* The load keeps 5 bytes per block. */
 #define LOAD_BLOCKS_MAX (1U << 20)
 
@@ -92,7 +93,7 @@ static void chunk(int fd, const struct extent *e, uint64_t first, uint32_t count
 
 	for (uint32_t i = 0; writing && i < count; i++) {
 		id.index = first + i;
-		pattern_fill(buf + i * PATTERN_BLOCK_BYTES, &id);
+		pattern_fill(buf + (size_t)i * PATTERN_BLOCK_BYTES, &id);
 	}
 	const int err = transfer(fd, buf, (size_t)count * PATTERN_BLOCK_BYTES,
 	                         e->offset_bytes + first * PATTERN_BLOCK_BYTES, writing);
@@ -104,7 +105,7 @@ static void chunk(int fd, const struct extent *e, uint64_t first, uint32_t count
 	}
 	for (uint32_t i = 0; !writing && i < count; i++) {
 		id.index = first + i;
-		t->found[pattern_check(buf + i * PATTERN_BLOCK_BYTES, &id, NULL)]++;
+		t->found[pattern_check(buf + (size_t)i * PATTERN_BLOCK_BYTES, &id, NULL)]++;
 	}
 }
 
@@ -120,7 +121,7 @@ static int write_or_verify(const struct args *a, int answer, bool writing)
 		return err;
 	}
 	const int fd = open(e.path, (writing ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
-	uint8_t *buf = aligned_alloc(PATTERN_BLOCK_BYTES, CHUNK_BLOCKS * PATTERN_BLOCK_BYTES);
+	uint8_t *buf = aligned_alloc(PATTERN_BLOCK_BYTES, CHUNK_BYTES);
 	const uint64_t begin = now_ns();
 
 	err = fd < 0 ? -errno : buf ? 0 : -ENOMEM;

@@ -62,7 +62,7 @@ int pulse_command(struct pulse *p, const struct args *a, int fd)
 		    (unsigned long long)(atomic_exchange(&p->longest_ns, 0) / 1000));
 		return 0;
 	}
-	const int err = args_number(a, "ms", 1000, 3600 * 1000, &ms);
+	const int err = args_number(a, "ms", 1000, 3600000, &ms);
 
 	if (err == 0) {
 		atomic_store(&p->tick_ns, ms * 1000000);

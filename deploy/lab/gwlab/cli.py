@@ -134,6 +134,15 @@ def raw_terminal(fd):
         termios.tcsetattr(fd, termios.TCSADRAIN, old)
 
 
+def is_open(fd):
+    """Is there anything behind this descriptor?"""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def write_all(fd):
     """A function that writes all of what it gets to @fd."""
     def write(data):
@@ -155,7 +164,7 @@ def cmd_exec(args):
     try:
         port.hello()
         command = channel.Command(
-            port, channel.shell_or_argv(words), None if args.no_stdin else 0, write_all(1),
+            port, channel.shell_or_argv(words), None if args.no_stdin or not is_open(0) else 0, write_all(1),
             write_all(2), window_size(0) if args.tty else None)
         with raw_terminal(0) if args.tty else contextlib.nullcontext():
             return exec_terminal(command, 0 if args.tty else None)

@@ -37,7 +37,7 @@ FULL_PACKAGES = (
     "initramfs-tools", CLOUD_KERNEL, "hyperv-daemons", "e2fsprogs", "fio", "iperf3", "stress-ng",
     "ca-certificates", "less", "vim-tiny",
 )
-FULL_VERSION = 1
+FULL_VERSION = 2
 UNUSED_DAYS = 14
 
 
@@ -53,7 +53,7 @@ def digest(*parts):
 def build_cached(kind, key, build):
     """The cache directory of @kind and @key; @build(partial directory) makes it if it is not there."""
     entry = kernel.CACHE / f"guest-{kind}-{key}"
-    with kernel.locked(kernel.CACHE):
+    with kernel.locked(f"guest-{kind}"):
         if not entry.exists():
             partial = kernel.CACHE / f"guest-{kind}.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -131,8 +131,6 @@ FULL_FILES = {
     "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf":
         "[Service]\nExecStart=\nExecStart=-/sbin/agetty -o '-p -f -- \\\\u' --keep-baud --autologin root "
         "115200,57600,38400,9600 %I $TERM\n",
-    # Names by order of appearance, as the small guest has them.
-    "etc/systemd/network/99-default.link": "[Match]\nOriginalName=*\n[Link]\nNamePolicy=\nMACAddressPolicy=none\n",
     "etc/ssh/sshd_config.d/lab.conf": "PermitRootLogin prohibit-password\nPasswordAuthentication no\nUseDNS no\n",
 }
 
@@ -144,9 +142,10 @@ def full_configure(root, key):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     ssh = root / "root/.ssh"
-    ssh.mkdir(mode=0o700)
+    ssh.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(key.with_suffix(".pub"), ssh / "authorized_keys")
-    run("systemctl", f"--root={root}", "enable", "systemd-networkd", "ssh", "serial-getty@ttyS0.service")
+    run("systemctl", f"--root={root}", "enable", "systemd-networkd", "ssh", "serial-getty@ttyS0.service",
+        "hv-kvp-daemon", "hv-vss-daemon")
     run("systemctl", f"--root={root}", "mask", "apt-daily.timer", "apt-daily-upgrade.timer",
         "man-db.timer", "systemd-networkd-wait-online.service")
     # Each copy of the image becomes a machine of its own.

@@ -49,10 +49,10 @@ class Kernel:
 
 
 @contextlib.contextmanager
-def locked(directory):
-    """One process at a time works in @directory of the cache."""
-    directory.mkdir(parents=True, exist_ok=True)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def locked(kind):
+    """One process at a time makes entries of this @kind in the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    fd = os.open(CACHE / f".{kind}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -66,7 +66,7 @@ def get(meta, say=print):
     The newest cached one of that flavour, without asking the network; else it is downloaded.
     """
     flavour = meta.removeprefix("linux-image-")
-    with locked(CACHE):
+    with locked("kernel"):
         entries = [p for p in CACHE.glob(f"linux-image-*-{flavour}_*")
                    if re.fullmatch(rf"linux-image-[0-9.+~-]+-{flavour}_[^/]+", p.name)]
         if entries:

@@ -16,8 +16,10 @@ TCG_CPU = ("EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch
            "-nrip-save,-xsavec")
 # Translated code of one node. The default (a quarter of memory) would be too much for several.
 TCG_BUFFER_MIB = 128
-KERNEL_ARGUMENTS = ("console=ttyS0 quiet loglevel=5 panic=1 mitigations=off tsc=reliable clocksource=tsc "
-                    "audit=0 apparmor=0 cryptomgr.notests net.ifnames=0")
+KERNEL_ARGUMENTS = ("console=ttyS0 quiet loglevel=5 panic=1 mitigations=off audit=0 apparmor=0 "
+                    "cryptomgr.notests net.ifnames=0")
+# The emulated TSC is the host's clock; left alone the kernel distrusts it under load.
+TCG_ARGUMENTS = "tsc=reliable clocksource=tsc"
 
 
 class Node:
@@ -71,9 +73,11 @@ class Node:
     def _machine(self):
         conf = self.lab.conf
         kernel = self.lab.kernel()
+        arguments = f"{KERNEL_ARGUMENTS} gwlab.node={self.number}"
         if conf["acceleration"] == "kvm":
             accel = ["-accel", "kvm", "-cpu", "host"]
         else:
+            arguments += f" {TCG_ARGUMENTS}"
             accel = ["-accel", f"tcg,thread=multi,tb-size={TCG_BUFFER_MIB}", "-cpu", TCG_CPU]
         return [
             "-name", f"guest={self.lab.name}-{self.name},debug-threads=on",
@@ -81,7 +85,7 @@ class Node:
             "-nodefaults", "-no-user-config", "-display", "none", "-daemonize", "-S",
             "-D", str(self.log), "-rtc", "base=utc",
             "-kernel", str(kernel.vmlinux), "-initrd", str(self.lab.initrd),
-            "-append", f"{KERNEL_ARGUMENTS} gwlab.node={self.number}",
+            "-append", arguments,
             "-device", "i6300esb", "-action", "watchdog=reset",
             "-chardev", f"file,id=console,path={self.console},append=on",
             "-serial", "chardev:console", "-qmp", f"unix:{self.dir}/qmp,server=on,wait=off",

@@ -7,12 +7,19 @@ set -eu
 node=$LAB_NODE
 name=n$node
 
-modprobe -a virtio_net virtio_console configfs rdma_rxe ib_uverbs rdma_ucm
+# What udev would load on a real machine for the hardware and for device nodes.
+kvm=kvm_intel
+if grep -qw svm /proc/cpuinfo; then
+	kvm=kvm_amd
+fi
+modprobe -a virtio_net virtio_console i6300esb "$kvm" tun fuse configfs rdma_rxe ib_uverbs rdma_ucm
 
 hostname "$name"
 echo "$name" >/etc/hostname
-tr -d - </proc/sys/kernel/random/uuid >/run/machine-id
-cp /run/machine-id /etc/machine-id
+if [ ! -e /etc/lab-node ]; then # The first boot of this disk: not the host's identity.
+	tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+	echo "$name" >/etc/lab-node
+fi
 {
 	echo "127.0.0.1 localhost"
 	i=1

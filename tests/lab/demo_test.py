@@ -38,6 +38,7 @@ class Demo(unittest.TestCase):
         self.assertNotIn("\x1b", out)
         for node in (1, 2, 3):  # with all, at the start and after healing
             self.assertEqual(len(re.findall(rf"n{node}  quorate +votes 3 of 3  members n1 n2 n3\n", out)), 2, out)
+            self.assertRegex(out, rf"n{node}: \d+ ok, \d+ warn, 0 failed\n")
         self.assertIn("n3  not quorate  votes 1 of 3  members n3\n", out)
         self.assertIn("n1  quorate      votes 2 of 3  members n1 n2\n", out)
         self.assertTrue(out.endswith("All good.\n"), out)

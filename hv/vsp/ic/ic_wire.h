@@ -51,11 +51,11 @@ WIRE_AT(struct ic_header, transaction, 24);
 
 #define IC_PIPE_HEADER_BYTES 8u
 
+/* Behind it: the framework versions, then the service versions. */
 struct ic_negotiate {
 	le16 framework_count;
 	le16 service_count;
 	le32 reserved;
-	struct ic_version versions[]; /* frameworks, then services */
 };
 WIRE_SIZE(struct ic_negotiate, 8);
 

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/api/server.h"
@@ -126,6 +129,131 @@ static void bad_socket_paths_are_refused(void **state)
 	assert_int_equal(api_server_listen_unix(f->server, &cfg, NULL), -ENOENT);
 }
 
+/* ---- who may ---- */
+
+#define NOBODY 65534
+#define GROUP_A 64001
+#define GROUP_B 64002
+
+/* In a process of its own: become somebody else, ask, exit with the status / 10. */
+static void child_ask(const char *path, gid_t gid, gid_t supplementary)
+{
+	static const char request[] = "GET /v1/vms/a HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char answer[64] = {0};
+	size_t got = 0;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	if (setgroups(supplementary != 0 ? 1 : 0, &supplementary) != 0 || setgid(gid) != 0 ||
+	    setuid(NOBODY) != 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
+	    send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) != sizeof(request) - 1) {
+		_exit(1);
+	}
+	while (got < 12) {
+		ssize_t n = recv(fd, answer + got, 12 - got, 0);
+
+		if (n <= 0) {
+			_exit(2);
+		}
+		got += (size_t)n;
+	}
+	_exit((int)strtoul(answer + 9, NULL, 10) / 10);
+}
+
+/* The first two digits of the status that such a user gets. */
+static int ask_as(struct fixture *f, const char *path, gid_t gid, gid_t supplementary)
+{
+	uint64_t deadline_ns = clock_now_ns() + 5 * NS_PER_S;
+	int status = 0;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		child_ask(path, gid, supplementary);
+	}
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		assert_true(clock_now_ns() < deadline_ns);
+		http_spin(f->loop, 1);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void only_listed_users_and_groups_are_served(void **state)
+{
+	static const uid_t uids[] = {12345, NOBODY};
+	static const gid_t gids[] = {GROUP_A};
+	struct fixture *f = *state;
+	struct api_listen_unix cfg = {
+		.mode = 0666, .owner = (uid_t)-1, .group = (gid_t)-1, .gids = gids, .gid_count = 1};
+	char path[64];
+
+	if (geteuid() != 0) {
+		skip();
+	}
+	unix_path(path, sizeof(path));
+	remove_unix(path);
+	cfg.path = path;
+	assert_int_equal(api_server_listen_unix(f->server, &cfg, NULL), 0);
+	assert_int_equal(ask_as(f, path, GROUP_A, 0), 20);
+	assert_int_equal(ask_as(f, path, GROUP_B, GROUP_A), 20);
+	assert_int_equal(ask_as(f, path, GROUP_B, GROUP_B), 40);
+	assert_int_equal(ask_as(f, path, GROUP_B, 0), 40);
+	assert_int_equal(f->handled, 2);
+	api_server_destroy(f->server);
+
+	const struct api_server_cfg server_cfg = {.loop = f->loop};
+
+	assert_int_equal(api_server_create(&server_cfg, &f->server, NULL), 0);
+	assert_int_equal(api_server_routes(f->server, fixture_routes, FIXTURE_ROUTE_COUNT, f), 0);
+	cfg.gid_count = 0;
+	cfg.uids = uids;
+	cfg.uid_count = 1;
+	assert_int_equal(api_server_listen_unix(f->server, &cfg, NULL), 0);
+	assert_int_equal(ask_as(f, path, GROUP_B, 0), 40);
+	api_server_destroy(f->server);
+	assert_int_equal(api_server_create(&server_cfg, &f->server, NULL), 0);
+	assert_int_equal(api_server_routes(f->server, fixture_routes, FIXTURE_ROUTE_COUNT, f), 0);
+	cfg.uid_count = 2;
+	assert_int_equal(api_server_listen_unix(f->server, &cfg, NULL), 0);
+	assert_int_equal(ask_as(f, path, GROUP_B, 0), 20);
+	api_server_destroy(f->server);
+	f->server = NULL;
+	remove_unix(path);
+}
+
+static void too_many_connections_are_answered_503_until_some_close(void **state)
+{
+	struct fixture *f = *state; /* 3 connections */
+	struct api_listen_unix cfg = {.mode = 0600, .owner = (uid_t)-1, .group = (gid_t)-1};
+	struct http h[4];
+	json_t *json = NULL;
+	char path[64];
+
+	unix_path(path, sizeof(path));
+	remove_unix(path);
+	cfg.path = path;
+	assert_int_equal(api_server_listen_unix(f->server, &cfg, NULL), 0);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(http_connect_unix(&h[i], f->loop, path), 0);
+		assert_int_equal(http_ask(&h[i], "GET", "/v1/vms/a", NULL), 200);
+	}
+	assert_int_equal(http_connect_unix(&h[3], f->loop, path), 0);
+	assert_int_equal(http_ask(&h[3], "GET", "/v1/vms/a", &json), 503);
+	assert_string_equal(http_error(json, "code"), "crowded");
+	json_decref(json);
+	assert_int_equal(http_ask(&h[0], "GET", "/v1/vms/a", NULL), 200);
+	http_close(&h[0]);
+	http_close(&h[3]);
+	http_spin(f->loop, 10);
+	assert_int_equal(http_connect_unix(&h[0], f->loop, path), 0);
+	assert_int_equal(http_ask(&h[0], "GET", "/v1/vms/a", NULL), 200);
+	http_close(&h[0]);
+	http_close(&h[1]);
+	http_close(&h[2]);
+	remove_unix(path);
+}
+
 /* ---- allocation ---- */
 
 static int everything(void)
@@ -180,6 +308,11 @@ int main(void)
 	                                        fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(bad_socket_paths_are_refused, fixture_setup,
 	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(only_listed_users_and_groups_are_served,
+	                                        fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(
+			too_many_connections_are_answered_503_until_some_close, fixture_setup_small,
+			fixture_teardown),
 		cmocka_unit_test_setup_teardown(every_allocation_failure_at_the_start_is_survived,
 	                                        fixture_setup, fixture_teardown),
 	};

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/api/server.h"
@@ -271,6 +272,64 @@ static void without_an_upgrade_header_there_is_none(void **state)
 	http_close(&h);
 }
 
+/* ---- waiting ---- */
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts), 0);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* A connection in each state that waits for somebody, and nobody does anything. */
+static void waiting_costs_nothing(void **state)
+{
+	static const char *const states[] = {
+		"",                               /* new */
+		"GET /v1",                        /* in the request line */
+		"GET /v1/vms/a HTTP/1.1\r\nHost", /* in the headers */
+		"POST /v1/vms/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+		"Content-Length: 9\r\n\r\n{",                 /* in the body */
+		"GET /v1/vms/a HTTP/1.1\r\nHost: x\r\n\r\n",  /* between requests */
+		"POST /v1/later HTTP/1.1\r\nHost: x\r\n\r\n", /* for its answer */
+		"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n", /* for events */
+		"GET /v1/big HTTP/1.1\r\nHost: x\r\n\r\n",    /* not reading */
+	};
+	struct fixture *f = *state;
+	struct http h[ARRAY_LEN(states)];
+	struct http finished;
+
+	for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+		assert_int_equal(http_open(&h[i], f->loop, f->server), 0);
+		assert_int_equal(loop_fd_mod(h[i].watch, 0), 0);
+		assert_int_equal(http_say(&h[i], states[i]), 0);
+		http_spin(f->loop, 20);
+	}
+	assert_non_null(f->stream);
+
+	/* And one that has finished sending while it waits. */
+	struct api_req *first = f->later;
+
+	assert_int_equal(http_open(&finished, f->loop, f->server), 0);
+	assert_int_equal(http_say(&finished, states[5]), 0);
+	assert_int_equal(shutdown(finished.fd, SHUT_WR), 0);
+	http_spin(f->loop, 50);
+	assert_ptr_not_equal(f->later, first);
+
+	uint64_t before_ns = cpu_ns();
+
+	http_spin(f->loop, 600); /* with a sweep in it */
+	assert_true(cpu_ns() - before_ns < 60 * NS_PER_MS);
+	(void)api_reply(first, 200, json_object());
+	(void)api_reply(f->later, 200, json_object());
+	api_stream_end(f->stream);
+	for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+		http_close(&h[i]);
+	}
+	http_close(&finished);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -293,6 +352,8 @@ int main(void)
 	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(without_an_upgrade_header_there_is_none,
 	                                        fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(waiting_costs_nothing, fixture_setup,
+	                                        fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -313,9 +313,12 @@ struct vhdx_log_page {
 /*
  * vhdx_log_entry_encode() - build an entry.
  * @entry: bytes and desc_count are computed, the rest is taken.
- * @out[vhdx_log_entry_bytes(count)].
+ * @out[vhdx_log_entry_bytes(count)]. A page may already lie where its data sector goes.
  */
 void vhdx_log_entry_encode(const struct vhdx_log_entry *entry, const struct guid *guid,
                            const struct vhdx_log_page *pages, uint32_t count, void *out);
+
+/* vhdx_log_page_restore() - in an encoded entry, make data sector @index the page again. */
+void vhdx_log_page_restore(void *entry, uint32_t index);
 
 #endif

@@ -285,3 +285,16 @@ void vhdx_log_entry_encode(const struct vhdx_log_entry *entry, const struct guid
 	w.checksum = le32_make(vhdx_crc(p, bytes, offsetof(struct vhdx_log_entry_wire, checksum)));
 	memcpy(p, &w, sizeof(w));
 }
+
+void vhdx_log_page_restore(void *entry, uint32_t index)
+{
+	uint8_t *p = entry;
+	struct vhdx_log_entry_wire w;
+	struct vhdx_log_desc_wire d;
+
+	memcpy(&w, p, sizeof(w));
+	memcpy(&d, p + HEAD_BYTES + index * DESC_BYTES, sizeof(d));
+	p += ((size_t)log_desc_sectors(le32_get(w.desc_count)) + index) * SECTOR;
+	memcpy(p, &d.leading, sizeof(d.leading));
+	memcpy(p + SECTOR - sizeof(d.trailing), &d.trailing, sizeof(d.trailing));
+}

@@ -176,10 +176,10 @@ void vhdx_space_cancel(struct vhdx_space *s, uint64_t offset, uint64_t bytes)
 	s->no_run = 0;
 }
 
-void vhdx_space_take(struct vhdx_space *s)
+bool vhdx_space_take(struct vhdx_space *s)
 {
 	if (s->leaving_count != 0 || s->freed_count == 0) {
-		return;
+		return false;
 	}
 
 	uint64_t *empty = s->leaving;
@@ -189,6 +189,7 @@ void vhdx_space_take(struct vhdx_space *s)
 	s->leaving_next = 0;
 	s->freed = empty;
 	s->freed_count = 0;
+	return true;
 }
 
 bool vhdx_space_pop(struct vhdx_space *s, uint64_t *offset, uint64_t *bytes)

@@ -60,9 +60,9 @@ void vhdx_space_free(struct vhdx_space *s, uint64_t offset, uint64_t bytes);
 /* vhdx_space_cancel() - give back at once what was never in a BAT. */
 void vhdx_space_cancel(struct vhdx_space *s, uint64_t offset, uint64_t bytes);
 
-/* vhdx_space_take() - a commit starts: what is freed by now leaves with it. Nothing if the last
- * commit's space has not left entirely. */
-void vhdx_space_take(struct vhdx_space *s);
+/* vhdx_space_take() - a commit starts: what is freed by now leaves with it.
+ * Returns false if there is nothing, or earlier storage has not left entirely. */
+bool vhdx_space_take(struct vhdx_space *s);
 
 /*
  * vhdx_space_pop() - the next run that leaves; it stays taken until vhdx_space_cancel() of it.

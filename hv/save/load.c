@@ -113,7 +113,7 @@ int load_init(struct load *l, const void *buf, size_t len_bytes, struct errbuf *
 		return l->error;
 	}
 	for (size_t at = 0; at < len_bytes;) {
-		struct load_frame f;
+		struct load_frame f = {0};
 		struct load_frame twin;
 
 		l->error = load_frame(l, at, &f, eb);

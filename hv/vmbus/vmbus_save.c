@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/fault.h"
 #include "hv/save/save.h"
 #include "hv/vmbus/vmbus_int.h"
 
@@ -236,17 +235,10 @@ static void vmbus_load_channel(struct vmbus *bus, struct load *l, struct vmbus_c
 
 static void vmbus_load_channels(struct vmbus *bus, struct load *l)
 {
-	struct vmbus_channel **offered = NULL;
+	struct vmbus_channel *offered[VMBUS_CHANNELS_MAX];
 	uint32_t offered_count = 0;
 	uint32_t count = load_u32_max(l, VMBUS_CHANNELS_MAX, "number of channels");
 
-	if (bus->channel_count != 0) {
-		offered = gw_calloc(bus->channel_count, sizeof(*offered));
-		if (offered == NULL) {
-			(void)load_fail(l, -ENOMEM, "no memory");
-			return;
-		}
-	}
 	for (uint32_t relid = 1; relid < VMBUS_RELIDS; relid++) {
 		if (bus->channels[relid] != NULL) {
 			offered[offered_count++] = bus->channels[relid];
@@ -263,7 +255,6 @@ static void vmbus_load_channels(struct vmbus *bus, struct load *l)
 			vmbus_channel_place(offered[i], vmbus_channel_relid_free(bus));
 		}
 	}
-	free(offered);
 }
 
 static void vmbus_load_gpadl(struct vmbus *bus, struct load *l)

@@ -141,10 +141,10 @@ static struct guest_chan *guest_chan_new(struct guest *g, const struct guest_off
 	for (uint32_t i = 0; i < pages; i++) {
 		c->pages[i] = guest_ptr(g, c->pfns[i] * GUEST_PAGE, GUEST_PAGE);
 	}
-	c->out = (struct guest_ring){.ctrl = guest_chan_page(c, 0),
+	c->out = (struct guest_ring){.ctrl = (void *)c->pages[0],
 	                             .data = c->pages + 1,
 	                             .size = (out_pages - 1) * GUEST_PAGE};
-	c->in = (struct guest_ring){.ctrl = guest_chan_page(c, out_pages),
+	c->in = (struct guest_ring){.ctrl = (void *)c->pages[out_pages],
 	                            .data = c->pages + out_pages + 1,
 	                            .size = (in_pages - 1) * GUEST_PAGE};
 	c->out.ctrl->features = VMBUS_RING_PENDING;

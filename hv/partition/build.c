@@ -13,6 +13,7 @@
 #include "hv/machine/boot.h"
 #include "hv/machine/layout.h"
 #include "hv/mem/gmem.h"
+#include "hv/partition/host_model.h"
 #include "hv/partition/partition_int.h"
 #include "hv/synic/synic.h"
 
@@ -32,21 +33,6 @@ static int partition_memory_set(struct partition *p, struct errbuf *eb)
 	return 0;
 }
 
-static int partition_model_make(struct partition *p, const struct cpuid_table *host,
-                                struct cpuid_table *out, struct errbuf *eb)
-{
-	bool xsave = false;
-	int err = model_baseline(host, out, eb);
-
-	if (err == 0) {
-		err = kvm_probe_xsave(p->cfg.kvm_fd, &xsave, eb);
-	}
-	if (err == 0 && !xsave) {
-		model_drop_xsave(out);
-	}
-	return err;
-}
-
 /* The VM's CPU: as defined, or this host's baseline; then what this kernel can show as Hyper-V. */
 static int partition_cpuid_make(struct partition *p, struct cpuid_table *out, struct errbuf *eb)
 {
@@ -60,7 +46,7 @@ static int partition_cpuid_make(struct partition *p, struct cpuid_table *out, st
 		err = model_check(p->cfg.cpuid, &host, eb);
 		*out = *p->cfg.cpuid;
 	} else {
-		err = partition_model_make(p, &host, out, eb);
+		err = partition_host_model(p->cfg.kvm_fd, out, eb);
 	}
 	if (err == 0 && p->cfg.hyperv) {
 		err = kvm_cpuid_hyperv(p->vm, &host, eb);

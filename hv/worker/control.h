@@ -42,7 +42,7 @@ struct control_request {
 
 /* Handle @req: answer it with control_reply() or control_error(), now or later (copy the
  * struct). */
-typedef void (*control_fn)(const struct control_request *req, void *arg);
+typedef void (*control_fn)(struct control_request *req, void *arg);
 
 /*
  * control_create() - serve on @listen_fd (listening SOCK_SEQPACKET; owned from now on).

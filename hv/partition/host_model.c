@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hv/partition/host_model.h"
+
+#include "hv/cpu/cpuid.h"
+#include "hv/cpu/model.h"
+#include "hv/kvm/kvm.h"
+
+int partition_host_model(int kvm_fd, struct cpuid_table *out, struct errbuf *eb)
+{
+	const struct kvm_vm_cfg cfg = {.kvm_fd = kvm_fd, .vp_count = 1};
+	struct cpuid_table host;
+	struct kvm_vm *vm;
+	bool xsave = false;
+	int err = kvm_vm_create(&cfg, &vm, eb);
+
+	if (err != 0) {
+		return err;
+	}
+	err = kvm_cpuid_supported(vm, &host, eb);
+	kvm_vm_destroy(vm);
+	if (err == 0) {
+		err = model_baseline(&host, out, eb);
+	}
+	if (err == 0) {
+		err = kvm_probe_xsave(kvm_fd, &xsave, eb);
+	}
+	if (err == 0 && !xsave) {
+		model_drop_xsave(out);
+	}
+	return err;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HV_WORKER_WORKER_INT_H
+#define HV_WORKER_WORKER_INT_H
+
+/* Private to hv/worker. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/uring.h"
+#include "hv/config/vm_config.h"
+#include "hv/partition/partition.h"
+#include "hv/worker/console.h"
+#include "hv/worker/control.h"
+
+/* Descriptors by role; -1 = none. All owned until they are passed on. */
+struct worker_fds {
+	int kvm;
+	int kernel;
+	int initrd;
+	int console_log;
+	int end; /* where the last words go */
+	uint32_t disk_files[VM_DISKS_MAX];
+	int disks[VM_DISKS_MAX][64]; /* [disk][file]: the disk itself first, then its parents */
+	int taps[VM_NICS_MAX];
+};
+
+struct worker {
+	struct vm_config vm;
+	struct worker_fds fds;
+	struct uring *ring;
+	struct partition *partition;
+	struct control *control;
+	struct console *console;
+	/* The devices that commands ask for; owned by the partition. */
+	struct vsp *scsi;
+	struct vsp *heartbeat;
+	struct vsp *shutdown;
+	struct vsp *kvp;
+	bool over; /* the VM is off: leave the loop */
+	bool stopping;
+	uint64_t started_ns; /* monotonic, of the last start; 0 = never */
+	/* The one asynchronous command in progress. */
+	bool busy;
+	struct control_request pending;
+	int pending_fd; /* of "save" */
+};
+
+/* worker_config.c */
+MUST_USE int worker_config_read(struct worker *w, int config_fd, struct errbuf *eb);
+void worker_fds_close(struct worker *w);
+
+/* worker_devices.c: make the partition's devices. */
+MUST_USE int worker_devices_create(struct worker *w, struct errbuf *eb);
+
+/* worker_command.c: struct control's handler. */
+void worker_command(struct control_request *req, void *arg);
+
+/* worker.c */
+void worker_stop(struct worker *w);
+
+#endif

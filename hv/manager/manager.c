@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hv/manager/manager.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/errbuf.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "hv/manager/manager_int.h"
+#include "hv/partition/host_model.h"
+
+#define TAG "manager"
+
+static void manager_insert(struct manager *m, struct vm *vm)
+{
+	struct list *at;
+
+	for (at = m->vms.next; at != &m->vms; at = at->next) {
+		if (strcmp(list_entry(at, struct vm, link)->config.name, vm->config.name) > 0) {
+			break;
+		}
+	}
+	list_add_tail(at, &vm->link); /* in front of it */
+	m->count++;
+}
+
+/* The lowest uid slot nobody has. */
+static uint32_t manager_slot(const struct manager *m)
+{
+	for (uint32_t slot = 0;; slot++) {
+		const struct list *at = m->vms.next;
+
+		while (at != &m->vms &&
+		       list_entry((struct list *)(uintptr_t)at, struct vm, link)->slot != slot) {
+			at = at->next;
+		}
+		if (at == &m->vms) {
+			return slot;
+		}
+	}
+}
+
+/* Takes the reference inside @config on success. */
+static int manager_add(struct manager *m, const struct vm_config *config, struct vm **out)
+{
+	struct vm *vm = gw_malloc(sizeof(*vm));
+
+	if (vm == NULL) {
+		return -ENOMEM;
+	}
+	vm_init(vm, m, config, manager_slot(m));
+	manager_insert(m, vm);
+	*out = vm;
+	return 0;
+}
+
+static int manager_load_one(void *arg, const char *key, json_t *value)
+{
+	struct manager *m = arg;
+	struct vm_config config;
+	struct errbuf eb = {0};
+	struct vm *vm;
+	int err = vm_config_decode(value, &config, &eb);
+
+	if (err != 0) {
+		/* One bad definition must not take the others' VMs away. */
+		log_err(TAG, "definition skipped key=%s reason=%s", key, errbuf_text(&eb, err));
+		return 0;
+	}
+	err = manager_add(m, &config, &vm);
+	if (err != 0) {
+		vm_config_fini(&config);
+		return err;
+	}
+	vm_adopt(vm);
+	return 0;
+}
+
+int manager_create(const struct manager_cfg *cfg, struct manager **out, struct errbuf *eb)
+{
+	struct manager *m = gw_calloc(1, sizeof(*m));
+	int err;
+
+	*out = NULL;
+	if (m == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "cannot manage VMs");
+	}
+	m->cfg = *cfg;
+	list_init(&m->vms);
+	err = cfg->store->ops->each(cfg->store, VM_KIND, manager_load_one, m, eb);
+	if (err != 0) {
+		manager_destroy(m);
+		return err;
+	}
+	*out = m;
+	return 0;
+}
+
+static void manager_drop(struct vm *vm)
+{
+	list_del(&vm->link);
+	vm->manager->count--;
+	vm_free(vm);
+}
+
+void manager_destroy(struct manager *m)
+{
+	struct list *link;
+
+	if (m == NULL) {
+		return;
+	}
+	while ((link = list_first(&m->vms)) != NULL) {
+		struct vm *vm = list_entry(link, struct vm, link);
+		struct errbuf eb = {0};
+
+		(void)errbuf_set(&eb, -ECANCELED, "the node service is stopping");
+		vm_finish(vm, -ECANCELED, &eb);
+		manager_drop(vm);
+	}
+	free(m);
+}
+
+struct vm *manager_vm_next(struct manager *m, const struct vm *vm)
+{
+	struct list *next = vm != NULL ? vm->link.next : m->vms.next;
+
+	return next != &m->vms ? list_entry(next, struct vm, link) : NULL;
+}
+
+struct vm *manager_vm_find(struct manager *m, const char *name)
+{
+	struct guid id;
+	bool is_id = guid_parse(name, &id) == 0;
+
+	for (struct vm *vm = manager_vm_next(m, NULL); vm != NULL; vm = manager_vm_next(m, vm)) {
+		if (strcmp(vm->config.name, name) == 0 ||
+		    (is_id && guid_equal(&vm->config.id, &id))) {
+			return vm;
+		}
+	}
+	return NULL;
+}
+
+/* The CPU that the VM keeps for life: this host's, unless the definition has one. */
+static int manager_cpu_fix(json_t *json, struct errbuf *eb)
+{
+	struct cpuid_table model;
+	json_t *rows;
+	int err;
+
+	if (json_object_get(json, "cpu") != NULL) {
+		return 0;
+	}
+	err = partition_host_model(-1, &model, eb);
+	if (err != 0) {
+		return err;
+	}
+	rows = vm_cpu_encode(&model);
+	return rows != NULL && json_object_set_new(json, "cpu", rows) == 0
+	               ? 0
+	               : errbuf_sys(eb, -ENOMEM, "cannot define the VM");
+}
+
+static int manager_name_free(struct manager *m, const char *name, const struct vm *except,
+                             struct errbuf *eb)
+{
+	struct vm *other = manager_vm_find(m, name);
+
+	if (other != NULL && other != except) {
+		return errbuf_set(eb, -EEXIST, "there is a VM named %s already", name);
+	}
+	return 0;
+}
+
+static int manager_put(struct manager *m, const struct vm_config *config, struct errbuf *eb)
+{
+	char id[GUID_TEXT_SIZE];
+
+	return m->cfg.store->ops->put(m->cfg.store, VM_KIND, guid_format(&config->id, id),
+	                              config->json, eb);
+}
+
+int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm **out,
+                      struct errbuf *eb)
+{
+	struct vm_config config = {.json = NULL};
+	int err = vm_config_complete(json, eb);
+
+	*out = NULL;
+	if (err == 0) {
+		err = manager_cpu_fix(json, eb);
+	}
+	if (err == 0) {
+		err = vm_config_decode(json, &config, eb);
+	}
+	if (err == 0) {
+		err = manager_name_free(m, config.name, NULL, eb);
+	}
+	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
+		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
+	}
+	if (err == 0 && !dry_run) {
+		err = manager_put(m, &config, eb);
+	}
+	if (err != 0 || dry_run) {
+		vm_config_fini(&config);
+		return err;
+	}
+	err = manager_add(m, &config, out);
+	if (err != 0) {
+		vm_config_fini(&config);
+		return errbuf_sys(eb, err, "cannot define the VM");
+	}
+	vm_event(*out, "vm.created", "%llu MiB, %u processors",
+	         (unsigned long long)(config.memory_bytes >> 20), config.cpus);
+	return 0;
+}
+
+int manager_vm_change(struct vm *vm, json_t *json, struct errbuf *eb)
+{
+	struct vm_config config = {.json = NULL};
+	int err;
+
+	if (vm->op != VM_OP_NONE || (vm->state != VM_OFF && vm->state != VM_CRASHED)) {
+		err = errbuf_set(eb, -EBUSY, "cannot change %s: it is %s", vm->config.name,
+		                 vm_state_name(vm->state));
+		errbuf_hint(eb, "stop it first");
+		return err;
+	}
+	err = vm_config_complete(json, eb);
+	if (err == 0) {
+		err = vm_config_decode(json, &config, eb);
+	}
+	if (err == 0 && !guid_equal(&config.id, &vm->config.id)) {
+		err = errbuf_set(eb, -EINVAL, "a VM's id never changes");
+	}
+	if (err == 0) {
+		err = manager_name_free(vm->manager, config.name, vm, eb);
+	}
+	if (err == 0) {
+		err = manager_put(vm->manager, &config, eb);
+	}
+	if (err != 0) {
+		vm_config_fini(&config);
+		return err;
+	}
+	vm_config_fini(&vm->config);
+	vm->config = config;
+	list_del(&vm->link);
+	vm->manager->count--;
+	manager_insert(vm->manager, vm); /* the name may be another */
+	vm_event(vm, "vm.changed", "new definition");
+	return 0;
+}
+
+int manager_vm_remove(struct vm *vm, struct errbuf *eb)
+{
+	struct manager *m = vm->manager;
+	char id[GUID_TEXT_SIZE];
+	int err;
+
+	if (vm->op != VM_OP_NONE || (vm->state != VM_OFF && vm->state != VM_CRASHED)) {
+		err = errbuf_set(eb, -EBUSY, "cannot remove %s: it is %s", vm->config.name,
+		                 vm_state_name(vm->state));
+		errbuf_hint(eb,
+		            "stop it first; a saved state is discarded with: godwit vm stop --off");
+		return err;
+	}
+	err = m->cfg.store->ops->remove(m->cfg.store, VM_KIND, guid_format(&vm->config.id, id), eb);
+	if (err != 0) {
+		return err;
+	}
+	vm_event(vm, "vm.removed", "its disks stay where they are");
+	manager_drop(vm);
+	return 0;
+}

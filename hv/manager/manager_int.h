@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HV_MANAGER_MANAGER_INT_H
+#define HV_MANAGER_MANAGER_INT_H
+
+/* Private to hv/manager. */
+
+#include <sys/types.h>
+
+#include "base/list.h"
+#include "base/loop.h"
+#include "hv/manager/link.h"
+#include "hv/manager/manager.h"
+#include "hv/manager/store.h"
+
+#define MANAGER_PATH_MAX 512u
+#define VM_KIND "vm"
+
+/* The operation under way; one at a time per VM. */
+enum vm_op { VM_OP_NONE, VM_OP_START, VM_OP_STOP, VM_OP_SAVE, VM_OP_PAUSE, VM_OP_RESUME };
+
+struct vm {
+	struct list link;        /* in manager.vms, ordered by name */
+	struct manager *manager; /* back pointer */
+	struct vm_config config;
+	enum vm_state state;
+	uint32_t slot;                      /* index among the host's VMs: its uid */
+	char dir[MANAGER_PATH_MAX];         /* state_dir/vm/ID */
+	char run_dir[MANAGER_PATH_MAX];     /* run_dir/vm/ID */
+	char log_path[MANAGER_PATH_MAX];    /* of the console */
+	char saved_path[MANAGER_PATH_MAX];  /* saved state */
+	char saving_path[MANAGER_PATH_MAX]; /* while it is written */
+	char end_path[MANAGER_PATH_MAX];    /* the worker's last words */
+	char socket_path[MANAGER_PATH_MAX];
+	char pid_path[MANAGER_PATH_MAX];
+	pid_t pid;                     /* of the worker; 0 = none */
+	struct link *worker;           /* owned; NULL = none */
+	struct loop_timer *kill_timer; /* owned; NULL: the worker is not being waited for */
+	enum vm_op op;
+	vm_done_fn done; /* of op */
+	void *done_arg;
+	bool asked_off; /* we want the worker to end: not a crash */
+	bool restart_wanted;
+	uint32_t restarts;                /* by us, since the last start by a user */
+	struct loop_timer *restart_timer; /* owned; NULL until needed */
+	json_t *status;                   /* owned: the worker's last, or NULL */
+	uint64_t started_wall_ns;
+	char last_error[480]; /* why it crashed or did not start; "" = nothing */
+};
+
+struct manager {
+	struct manager_cfg cfg;
+	struct list vms;
+	uint32_t count;
+};
+
+/* vm.c */
+void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, uint32_t slot);
+void vm_free(struct vm *vm);
+/* vm_adopt() - find out what became of it while we were away. */
+void vm_adopt(struct vm *vm);
+void vm_event(struct vm *vm, const char *event, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* vm_move() - the only writer of the state. */
+void vm_move(struct vm *vm, enum vm_state next);
+void vm_finish(struct vm *vm, int err, const struct errbuf *eb);
+
+/* spawn.c: make the worker's process and its socket; vm->pid is set. */
+MUST_USE int vm_spawn(struct vm *vm, struct errbuf *eb);
+/* Is the process in the pid file still the worker we started? Its pid, or 0. */
+pid_t vm_pid_find(const struct vm *vm);
+void vm_kill(struct vm *vm);
+void vm_cgroup_remove(const struct vm *vm);
+
+/* vm_link.c: connect to the worker; its events and its end come back to vm.c. */
+MUST_USE int vm_link(struct vm *vm);
+void vm_worker_gone(struct vm *vm);
+
+#endif

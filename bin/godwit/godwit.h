@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/api/client.h"
 #include "base/attr.h"
 #include "base/cli/cli.h"
 
@@ -22,7 +23,9 @@ struct json_t;
 extern const struct cli_app godwit_app;
 
 /* The nouns, each in its own file. */
+extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_host;
+extern const struct cli_noun noun_vm;
 
 /*
  * godwit_get() - ask the API that --host or GODWIT_HOST names, else the one of this host.
@@ -31,6 +34,21 @@ extern const struct cli_noun noun_host;
  */
 MUST_USE int godwit_get(const struct cli_call *call, const char *path, struct json_t **out,
                         struct errbuf *eb);
+
+/*
+ * godwit_call() - any method, with a JSON body or NULL; *out: the answer, {} if it was empty.
+ * godwit_bytes(), godwit_events(), godwit_channel() - answers that are no single JSON value; the
+ * channel's client is destroyed after the channel. All return 0; -errno as api_client_call().
+ */
+MUST_USE int godwit_call(const struct cli_call *call, enum api_method method, const char *path,
+                         const struct json_t *body, struct json_t **out, struct errbuf *eb);
+MUST_USE int godwit_bytes(const struct cli_call *call, const char *path, api_bytes_fn fn, void *arg,
+                          struct errbuf *eb);
+MUST_USE int godwit_events(const struct cli_call *call, const char *path, api_event_fn fn,
+                           void *arg, struct errbuf *eb);
+MUST_USE int godwit_channel(const struct cli_call *call, const char *path, const char *protocol,
+                            struct api_client **client, struct api_channel **out,
+                            struct errbuf *eb);
 
 /* godwit_host() - the URL the user named; NULL = the API of this host. */
 const char *godwit_host(const struct cli_call *call);

@@ -5,10 +5,7 @@
 
 /* In the order of help and manual. */
 static const struct cli_noun *const nouns[] = {
-	&noun_host,
-	&cli_noun_help,
-	&cli_noun_completion,
-	NULL,
+	&noun_vm, &noun_host, &noun_event, &cli_noun_help, &cli_noun_completion, NULL,
 };
 
 static const struct cli_opt opts[] = {

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "base/api/server.h"
 #include "base/errbuf.h"
@@ -12,6 +14,7 @@
 #include "bin/common/service.h"
 #include "bin/common/version.h"
 #include "bin/godwitd/host_api.h"
+#include "bin/godwitd/vm_api.h"
 
 #define TAG "godwitd"
 #define SOCKET_PATH_MAX 4096
@@ -45,12 +48,37 @@ static int listen_local(struct api_server *server, const struct service_cfg *cfg
 	return err;
 }
 
+/* Which worker program: as told, as built (beside us), as installed. */
+static const char *worker_path(const struct cli_call *call, char *buf, size_t room)
+{
+	const char *told = cli_text(call, "worker");
+	ssize_t len = readlink("/proc/self/exe", buf, room - sizeof("/godwit-vm"));
+	char *slash;
+
+	if (told != NULL) {
+		return told;
+	}
+	if (len > 0) {
+		buf[len] = '\0';
+		slash = strrchr(buf, '/');
+		if (slash != NULL) {
+			memcpy(slash, "/godwit-vm", sizeof("/godwit-vm"));
+			if (access(buf, X_OK) == 0) {
+				return buf;
+			}
+		}
+	}
+	return GODWIT_LIBEXEC_DIR "/godwit-vm";
+}
+
 static int serve(const struct cli_call *call, const struct service_cfg *cfg,
                  struct service *service, struct errbuf *eb)
 {
 	struct api_server_cfg api_cfg = {.loop = service_loop(service)};
 	struct api_server *server;
 	struct host_api *host;
+	struct vm_api *vms = NULL;
+	char worker[SOCKET_PATH_MAX];
 	int err = api_server_create(&api_cfg, &server, eb);
 
 	if (err < 0) {
@@ -58,13 +86,27 @@ static int serve(const struct cli_call *call, const struct service_cfg *cfg,
 	}
 	err = host_api_create(service_loop(service), server, cfg->state_dir, &host, eb);
 	if (err == 0) {
+		const struct vm_api_cfg vm_cfg = {
+			.loop = service_loop(service),
+			.server = server,
+			.state_dir = cfg->state_dir,
+			.run_dir = cfg->run_dir,
+			.worker_path = worker_path(call, worker, sizeof(worker)),
+			.worker_uid_base = (uint32_t)cli_number(call, "worker-uid-base", 0),
+		};
+
+		err = vm_api_create(&vm_cfg, &vms, eb);
+	}
+	if (err == 0) {
 		err = listen_local(server, cfg, cli_text(call, "group"), eb);
 	}
 	if (err == 0) {
 		service_run(service, "serving the API");
 	}
 	host_api_stop(host);
+	vm_api_stop(vms);
 	api_server_destroy(server);
+	vm_api_destroy(vms);
 	host_api_destroy(host);
 	return err;
 }
@@ -100,6 +142,18 @@ static const struct cli_opt opts[] = {
          .preset = "godwit",
          .summary = "Members of this group may use the API of this host, if there is such a group. "
                     "They can do everything root can."},
+	{.name = "worker",
+         .kind = CLI_TEXT,
+         .value = "FILE",
+         .source = "file",
+         .summary = "Program that runs one VM; else the godwit-vm beside this program, else the "
+                    "installed one."},
+	{.name = "worker-uid-base",
+         .kind = CLI_UINT,
+         .value = "UID",
+         .preset = "1879048192",
+         .summary = "The VMs of this host run as the users from here on, each as its own; 0: as "
+                    "the user of the service."},
 	{0},
 };
 

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `godwit vm create` and `vm set`: from options to a definition. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/errbuf.h"
+#include "base/json.h"
+#include "base/parse.h"
+#include "bin/godwit/vm.h"
+
+#define PART_MAX 1200
+
+/* One "key=value" of a comma list; text is cut in place. Returns false at the end. */
+static bool part_next(char **at, char **key, char **value)
+{
+	char *part = *at;
+	char *comma;
+	char *equals;
+
+	if (part == NULL || *part == '\0') {
+		return false;
+	}
+	comma = strchr(part, ',');
+	if (comma != NULL) {
+		*comma = '\0';
+	}
+	*at = comma != NULL ? comma + 1 : NULL;
+	equals = strchr(part, '=');
+	if (equals != NULL) {
+		*equals = '\0';
+	}
+	*key = part;
+	*value = equals != NULL ? equals + 1 : NULL;
+	return true;
+}
+
+/* --disk PATH[,format=raw|vhdx][,read-only]. */
+static int disk_add(json_t *disks, const char *option, struct errbuf *eb)
+{
+	char text[PART_MAX];
+	char *at = text;
+	char *key;
+	char *value;
+	json_t *disk = json_object();
+	int err = 0;
+
+	if (snprintf(text, sizeof(text), "%s", option) >= (int)sizeof(text)) {
+		err = errbuf_set(eb, -EINVAL, "--disk: too long");
+	}
+	for (bool first = true; err == 0 && part_next(&at, &key, &value); first = false) {
+		if (first && value == NULL) {
+			(void)json_object_set_new(disk, "path", json_string(key));
+		} else if (strcmp(key, "format") == 0 && value != NULL) {
+			(void)json_object_set_new(disk, "format", json_string(value));
+		} else if (strcmp(key, "read-only") == 0 && value == NULL) {
+			(void)json_object_set_new(disk, "read_only", json_true());
+		} else {
+			err = errbuf_set(eb, -EINVAL, "--disk %s: \"%s\" is not understood", option,
+			                 key);
+			errbuf_hint(eb, "write PATH[,format=raw|vhdx][,read-only]");
+		}
+	}
+	if (err != 0) {
+		json_decref(disk);
+		return err;
+	}
+	return json_array_append_new(disks, disk) == 0 ? 0 : -ENOMEM;
+}
+
+/* --nic switch=NAME[,mac=..][,vlan=N]. */
+static int nic_add(json_t *nics, const char *option, struct errbuf *eb)
+{
+	char text[PART_MAX];
+	char *at = text;
+	char *key;
+	char *value;
+	json_t *nic = json_object();
+	int err = 0;
+
+	(void)snprintf(text, sizeof(text), "%s", option);
+	while (err == 0 && part_next(&at, &key, &value)) {
+		uint64_t vlan = 0;
+
+		if (value != NULL && (strcmp(key, "switch") == 0 || strcmp(key, "mac") == 0)) {
+			(void)json_object_set_new(nic, key, json_string(value));
+		} else if (value != NULL && strcmp(key, "vlan") == 0) {
+			err = parse_u64(value, 0, 4094, &vlan, eb);
+			(void)json_object_set_new(nic, key, json_integer((json_int_t)vlan));
+		} else {
+			err = errbuf_set(eb, -EINVAL, "--nic %s: \"%s\" is not understood", option,
+			                 key);
+			errbuf_hint(eb, "write switch=NAME[,mac=00:15:5d:01:02:03][,vlan=N]");
+		}
+	}
+	if (err != 0) {
+		json_decref(nic);
+		return err;
+	}
+	return json_array_append_new(nics, nic) == 0 ? 0 : -ENOMEM;
+}
+
+static int devices_add(const struct cli_call *call, json_t *body, struct errbuf *eb)
+{
+	json_t *disks = json_array();
+	json_t *nics = json_array();
+	const char *text;
+	int err = 0;
+
+	for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "disk", i)) != NULL; i++) {
+		err = disk_add(disks, text, eb);
+	}
+	for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "iso", i)) != NULL; i++) {
+		json_t *dvd = json_pack("{s:s,s:s}", "kind", "dvd", "path", text);
+
+		err = dvd != NULL && json_array_append_new(disks, dvd) == 0 ? 0 : -ENOMEM;
+	}
+	for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "nic", i)) != NULL; i++) {
+		err = nic_add(nics, text, eb);
+	}
+	/* Given once, the list replaces the one there was. */
+	if (err == 0 && json_array_size(disks) != 0) {
+		err = json_object_set(body, "disks", disks) == 0 ? 0 : -ENOMEM;
+	}
+	if (err == 0 && json_array_size(nics) != 0) {
+		err = json_object_set(body, "nics", nics) == 0 ? 0 : -ENOMEM;
+	}
+	json_decref(disks);
+	json_decref(nics);
+	return err;
+}
+
+static void boot_add(const struct cli_call *call, json_t *body, const json_t *old)
+{
+	static const char *const keys[] = {"kernel", "initrd", "append"};
+	json_t *boot = old != NULL ? json_deep_copy(old) : json_object();
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		const char *text = cli_text(call, keys[i]);
+
+		if (text != NULL) {
+			(void)json_object_set_new(boot, keys[i], json_string(text));
+		}
+	}
+	if (json_object_size(boot) != 0) {
+		(void)json_object_set(body, "boot", boot);
+	}
+	json_decref(boot);
+}
+
+/* What the options say, as members of a definition. @old: what there is, for set. */
+static int body_make(const struct cli_call *call, const json_t *old, json_t *body,
+                     struct errbuf *eb)
+{
+	const char *restart = cli_text(call, "restart");
+
+	if (cli_given(call, "memory")) {
+		(void)json_object_set_new(body, "memory_bytes",
+		                          json_integer((json_int_t)cli_number(call, "memory", 0)));
+	}
+	if (cli_given(call, "cpus")) {
+		(void)json_object_set_new(body, "cpus",
+		                          json_integer((json_int_t)cli_number(call, "cpus", 1)));
+	}
+	if (restart != NULL) {
+		(void)json_object_set_new(body, "restart", json_string(restart));
+	}
+	boot_add(call, body, json_object_get(old, "boot"));
+	return devices_add(call, body, eb);
+}
+
+int vm_create_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *body = json_pack("{s:s}", "name", cli_arg_at(call, 0));
+	bool dry_run = cli_flag(call, "dry-run", false);
+	json_t *vm = NULL;
+	int err = body != NULL ? body_make(call, NULL, body, &eb) : -ENOMEM;
+
+	(void)arg;
+	if (err == 0) {
+		err = godwit_call(call, API_POST, dry_run ? "/v1/vms?dry_run" : "/v1/vms", body,
+		                  &vm, &eb);
+	}
+	json_decref(body);
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, vm);
+	} else {
+		godwit_note(call,
+		            dry_run ? "%s could be created"
+		                    : "%s is defined; start it with: "
+		                      "godwit vm start %s",
+		            cli_arg_at(call, 0), cli_arg_at(call, 0));
+	}
+	json_decref(vm);
+	return CLI_DONE;
+}
+
+int vm_set_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *body = json_object();
+	json_t *now = NULL;
+	json_t *vm = NULL;
+	char *path = api_path("/v1/vms/{name}", cli_arg_at(call, 0));
+	int err = path != NULL && body != NULL ? godwit_get(call, path, &now, &eb) : -ENOMEM;
+
+	(void)arg;
+	if (err == 0) {
+		err = body_make(call, json_object_get(now, "definition"), body, &eb);
+	}
+	if (err == 0) {
+		err = godwit_call(call, API_PATCH, path, body, &vm, &eb);
+	}
+	free(path);
+	json_decref(body);
+	json_decref(now);
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, vm);
+	} else {
+		godwit_note(call, "%s is changed", cli_arg_at(call, 0));
+	}
+	json_decref(vm);
+	return CLI_DONE;
+}
+
+#define DEFINE_OPTS                                                                            \
+	{.name = "cpus",                                                                       \
+	 .kind = CLI_UINT,                                                                     \
+	 .value = "N",                                                                         \
+	 .summary = "Virtual processors, 1 to 64."},                                           \
+		{.name = "disk",                                                               \
+	         .kind = CLI_TEXT,                                                             \
+	         .repeat = true,                                                               \
+	         .value = "PATH[,format=..][,read-only]",                                      \
+	         .source = "file",                                                             \
+	         .summary = "A disk: an image file or a block device; several may be given."}, \
+		{.name = "iso",                                                                \
+	         .kind = CLI_TEXT,                                                             \
+	         .repeat = true,                                                               \
+	         .value = "PATH",                                                              \
+	         .source = "file",                                                             \
+	         .summary = "A DVD drive with this image in it."},                             \
+		{.name = "nic",                                                                \
+	         .kind = CLI_TEXT,                                                             \
+	         .repeat = true,                                                               \
+	         .value = "switch=NAME[,mac=..][,vlan=N]",                                     \
+	         .summary = "A network adapter; several may be given."},                       \
+		{.name = "kernel",                                                             \
+	         .kind = CLI_TEXT,                                                             \
+	         .value = "PATH",                                                              \
+	         .source = "file",                                                             \
+	         .summary = "Linux kernel to boot: bzImage, or ELF with a PVH entry."},        \
+		{.name = "initrd",                                                             \
+	         .kind = CLI_TEXT,                                                             \
+	         .value = "PATH",                                                              \
+	         .source = "file",                                                             \
+	         .summary = "Its initial RAM disk."},                                          \
+		{.name = "append",                                                             \
+	         .kind = CLI_TEXT,                                                             \
+	         .value = "TEXT",                                                              \
+	         .summary = "Its command line."},                                              \
+	{                                                                                      \
+		.name = "restart", .kind = CLI_CHOICE, .value = "never|on-failure|always",     \
+		.summary = "Start it again by itself when it has ended like this."             \
+	}
+
+const struct cli_opt vm_create_opts[] = {
+	{.name = "memory",
+         .kind = CLI_SIZE,
+         .value = "SIZE",
+         .preset = "512M",
+         .summary = "Memory, a multiple of 2 MiB."},
+	DEFINE_OPTS,
+	{.name = "dry-run", .kind = CLI_FLAG, .summary = "Only check; show what would be defined."},
+	{0},
+};
+
+const struct cli_opt vm_set_opts[] = {
+	{.name = "memory",
+         .kind = CLI_SIZE,
+         .value = "SIZE",
+         .summary = "Memory, a multiple of 2 MiB."},
+	DEFINE_OPTS,
+	{0},
+};

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bin/godwitd/vm_api.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/api/server.h"
+#include "base/errbuf.h"
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "bin/godwitd/event_api.h"
+#include "hv/manager/manager.h"
+#include "hv/manager/store.h"
+
+#define TAG "vm-api"
+#define VM_API_LOG_BYTES_MAX (8u << 20)
+#define VM_API_PATH_MAX 4096
+
+struct vm_api {
+	struct vm_store *store;   /* owned */
+	struct manager *manager;  /* owned */
+	struct event_api *events; /* owned */
+};
+
+/* ---- helpers ---- */
+
+/* The VM of the path; NULL: the request has been answered. */
+static struct vm *vm_of(struct vm_api *api, struct api_req *req)
+{
+	const char *name = api_req_param(req, "name");
+	struct vm *vm = manager_vm_find(api->manager, name);
+	struct errbuf eb = {0};
+
+	if (vm == NULL) {
+		(void)errbuf_set(&eb, -ENOENT, "there is no VM named %s", name);
+		errbuf_hint(&eb, "godwit vm list shows those there are");
+		(void)api_reply_errno(req, -ENOENT, &eb);
+	}
+	return vm;
+}
+
+/* One asynchronous operation of a VM: ends with the VM's status, or the error. */
+struct vm_call {
+	struct api_req *req;
+	struct vm_api *api;
+	char name[VM_NAME_MAX + 1];
+};
+
+static void vm_call_done(void *arg, int err, const struct errbuf *eb)
+{
+	struct vm_call *call = arg;
+	struct vm *vm = manager_vm_find(call->api->manager, call->name);
+
+	if (err != 0) {
+		(void)api_reply_errno(call->req, err, eb);
+	} else {
+		(void)api_reply(call->req, 200, vm != NULL ? vm_status(vm) : json_object());
+	}
+	free(call);
+}
+
+static struct vm_call *vm_call_new(struct vm_api *api, struct api_req *req, const struct vm *vm)
+{
+	struct vm_call *call = gw_malloc(sizeof(*call));
+
+	if (call == NULL) {
+		(void)api_reply_errno(req, -ENOMEM, NULL);
+		return NULL;
+	}
+	call->req = req;
+	call->api = api;
+	(void)snprintf(call->name, sizeof(call->name), "%s", vm_config_get(vm)->name);
+	return call;
+}
+
+/* ---- list and show ---- */
+
+/* A list that waits for the workers' word; each answers or has ended. */
+struct list_call {
+	struct api_req *req;
+	struct vm_api *api;
+	uint32_t waiting;
+};
+
+static void list_reply(struct list_call *call)
+{
+	json_t *vms = json_array();
+
+	for (struct vm *vm = manager_vm_next(call->api->manager, NULL); vm != NULL;
+	     vm = manager_vm_next(call->api->manager, vm)) {
+		(void)json_array_append_new(vms, vm_status(vm));
+	}
+	(void)api_reply(call->req, 200, json_pack("{s:o}", "vms", vms));
+	free(call);
+}
+
+static void list_refreshed(void *arg, int err, const struct errbuf *eb)
+{
+	struct list_call *call = arg;
+
+	(void)err; /* a worker that cannot say has no numbers in the list */
+	(void)eb;
+	if (--call->waiting == 0) {
+		list_reply(call);
+	}
+}
+
+static enum api_then vms_list(struct api_req *req, void *arg)
+{
+	struct vm_api *api = arg;
+	struct list_call *call = gw_malloc(sizeof(*call));
+
+	if (call == NULL) {
+		return api_reply_errno(req, -ENOMEM, NULL);
+	}
+	*call = (struct list_call){.req = req, .api = api, .waiting = 1};
+	for (struct vm *vm = manager_vm_next(api->manager, NULL); vm != NULL;
+	     vm = manager_vm_next(api->manager, vm)) {
+		call->waiting++;
+		vm_refresh(vm, list_refreshed, call);
+	}
+	list_refreshed(call, 0, NULL);
+	return API_LATER;
+}
+
+static void show_refreshed(void *arg, int err, const struct errbuf *eb)
+{
+	struct vm_call *call = arg;
+	struct vm *vm = manager_vm_find(call->api->manager, call->name);
+	json_t *out;
+
+	(void)err;
+	(void)eb;
+	if (vm == NULL) {
+		(void)api_reply_errno(call->req, -ENOENT, NULL);
+	} else {
+		out = vm_status(vm);
+		if (out != NULL) {
+			(void)json_object_set(out, "definition", vm_config_get(vm)->json);
+		}
+		(void)api_reply(call->req, 200, out);
+	}
+	free(call);
+}
+
+static enum api_then vm_show(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+
+	if (call != NULL) {
+		vm_refresh(vm, show_refreshed, call);
+	}
+	return API_LATER;
+}
+
+/* ---- definitions ---- */
+
+static enum api_then vm_create(struct api_req *req, void *arg)
+{
+	struct vm_api *api = arg;
+	const json_t *body = api_req_body(req);
+	bool dry_run = api_req_query(req, "dry_run") != NULL;
+	struct errbuf eb = {0};
+	struct vm *vm = NULL;
+	json_t *definition;
+	int err;
+
+	if (body == NULL) {
+		(void)errbuf_set(&eb, -EINVAL, "a VM's definition is missing");
+		return api_reply_errno(req, -EINVAL, &eb);
+	}
+	definition = json_deep_copy(body);
+	if (definition == NULL) {
+		return api_reply_errno(req, -ENOMEM, NULL);
+	}
+	err = manager_vm_define(api->manager, definition, dry_run, &vm, &eb);
+	if (err == 0 && dry_run) {
+		return api_reply(req, 200, definition);
+	}
+	json_decref(definition);
+	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 201, vm_status(vm));
+}
+
+/* Members of the body replace those of the definition; null removes one. */
+static enum api_then vm_set(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	const json_t *body = api_req_body(req);
+	struct errbuf eb = {0};
+	json_t *definition;
+	const char *key;
+	json_t *value;
+	int err = 0;
+
+	if (vm == NULL) {
+		return API_ANSWERED;
+	}
+	definition = json_deep_copy(vm_config_get(vm)->json);
+	if (definition == NULL) {
+		return api_reply_errno(req, -ENOMEM, NULL);
+	}
+	json_object_foreach((json_t *)(uintptr_t)body, key, value)
+	{
+		if (json_is_null(value)) {
+			(void)json_object_del(definition, key);
+		} else if (json_object_set(definition, key, value) != 0) {
+			err = -ENOMEM;
+		}
+	}
+	if (err == 0) {
+		err = manager_vm_change(vm, definition, &eb);
+	}
+	json_decref(definition);
+	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 200, vm_status(vm));
+}
+
+static enum api_then vm_delete(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct errbuf eb = {0};
+	int err;
+
+	if (vm == NULL) {
+		return API_ANSWERED;
+	}
+	err = manager_vm_remove(vm, &eb);
+	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 204, NULL);
+}
+
+/* ---- the life cycle ---- */
+
+static enum api_then vm_post_start(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+
+	if (call != NULL) {
+		vm_start(vm, vm_call_done, call);
+	}
+	return API_LATER;
+}
+
+static enum api_then vm_post_stop(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	bool off = api_req_query(req, "off") != NULL;
+	struct errbuf eb = {0};
+	struct vm_call *call;
+	int err;
+
+	if (vm == NULL) {
+		return API_ANSWERED;
+	}
+	if (off && vm_state_get(vm) == VM_SAVED) {
+		err = vm_discard_saved(vm, &eb);
+		return err != 0 ? api_reply_errno(req, err, &eb)
+		                : api_reply(req, 200, vm_status(vm));
+	}
+	call = vm_call_new(arg, req, vm);
+	if (call != NULL) {
+		vm_shutdown(vm, off ? VM_SHUTDOWN_OFF : VM_SHUTDOWN_GUEST, vm_call_done, call);
+	}
+	return API_LATER;
+}
+
+static enum api_then vm_post_restart(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+
+	if (call != NULL) {
+		vm_restart(vm, api_req_query(req, "reset") != NULL, vm_call_done, call);
+	}
+	return API_LATER;
+}
+
+static enum api_then vm_post_pause(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+
+	if (call != NULL) {
+		vm_pause(vm, vm_call_done, call);
+	}
+	return API_LATER;
+}
+
+static enum api_then vm_post_resume(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+
+	if (call != NULL) {
+		vm_resume(vm, vm_call_done, call);
+	}
+	return API_LATER;
+}
+
+static enum api_then vm_post_save(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+
+	if (call != NULL) {
+		vm_save(vm, vm_call_done, call);
+	}
+	return API_LATER;
+}
+
+/* ---- console ---- */
+
+static void console_attached(void *arg, int err, const struct errbuf *eb)
+{
+	char *name = arg;
+
+	if (err != 0) {
+		log_warn(TAG, "console not attached vm=%s reason=%s", name, errbuf_text(eb, err));
+	}
+	free(name);
+}
+
+struct console_call {
+	struct vm_api *api;
+	char *name; /* owned */
+};
+
+static void console_upgraded(int fd, const void *early, size_t len, void *arg)
+{
+	struct console_call *call = arg;
+	struct vm *vm = manager_vm_find(call->api->manager, call->name);
+
+	(void)early; /* typed ahead before there was a console: lost, as on a serial line */
+	(void)len;
+	if (fd >= 0 && vm != NULL) {
+		vm_console(vm, fd, console_attached, call->name);
+	} else {
+		if (fd >= 0) {
+			(void)close(fd);
+		}
+		free(call->name);
+	}
+	free(call);
+}
+
+static enum api_then vm_get_console(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct console_call *call;
+	struct errbuf eb = {0};
+	enum vm_state state;
+
+	if (vm == NULL) {
+		return API_ANSWERED;
+	}
+	state = vm_state_get(vm);
+	if (state != VM_RUNNING && state != VM_PAUSED && state != VM_STOPPING) {
+		(void)errbuf_set(&eb, -ENOTCONN, "%s is %s and has no console",
+		                 vm_config_get(vm)->name, vm_state_name(state));
+		errbuf_hint(&eb, "godwit vm log shows what it wrote so far");
+		return api_reply_errno(req, -ENOTCONN, &eb);
+	}
+	call = gw_malloc(sizeof(*call));
+	if (call != NULL) {
+		call->api = arg;
+		call->name = gw_strdup(vm_config_get(vm)->name);
+	}
+	if (call == NULL || call->name == NULL) {
+		free(call);
+		return api_reply_errno(req, -ENOMEM, NULL);
+	}
+	return api_reply_upgrade(req, "godwit-console", console_upgraded, call);
+}
+
+static enum api_then vm_get_log(struct api_req *req, void *arg)
+{
+	struct vm *vm = vm_of(arg, req);
+	struct errbuf eb = {0};
+	enum api_then then;
+	char *buf = NULL;
+	size_t len = 0;
+	int err;
+
+	if (vm == NULL) {
+		return API_ANSWERED;
+	}
+	err = fs_read(vm_log_path(vm), VM_API_LOG_BYTES_MAX, &buf, &len, &eb);
+	if (err == -ENOENT) {
+		return api_reply_bytes(req, "text/plain", "", 0);
+	}
+	if (err != 0) {
+		return api_reply_errno(req, err, &eb);
+	}
+	then = api_reply_bytes(req, "text/plain", buf, len);
+	free(buf);
+	return then;
+}
+
+/* ---- life of the module ---- */
+
+static const struct api_route vm_routes[] = {
+	{API_GET, "/v1/vms", vms_list},
+	{API_POST, "/v1/vms", vm_create},
+	{API_GET, "/v1/vms/{name}", vm_show},
+	{API_PATCH, "/v1/vms/{name}", vm_set},
+	{API_DELETE, "/v1/vms/{name}", vm_delete},
+	{API_POST, "/v1/vms/{name}/start", vm_post_start},
+	{API_POST, "/v1/vms/{name}/stop", vm_post_stop},
+	{API_POST, "/v1/vms/{name}/restart", vm_post_restart},
+	{API_POST, "/v1/vms/{name}/pause", vm_post_pause},
+	{API_POST, "/v1/vms/{name}/resume", vm_post_resume},
+	{API_POST, "/v1/vms/{name}/save", vm_post_save},
+	{API_GET, "/v1/vms/{name}/console", vm_get_console},
+	{API_GET, "/v1/vms/{name}/log", vm_get_log},
+};
+
+static void vm_api_event(void *arg, const json_t *event)
+{
+	struct vm_api *api = arg;
+
+	event_api_add(api->events, event);
+}
+
+static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct errbuf *eb)
+{
+	static const struct manager_events events = {.event = vm_api_event};
+	const struct manager_cfg manager = {
+		.loop = cfg->loop,
+		.store = api->store,
+		.state_dir = cfg->state_dir,
+		.run_dir = cfg->run_dir,
+		.worker_path = cfg->worker_path,
+		.worker_uid_base = cfg->worker_uid_base,
+		.events = &events,
+		.events_arg = api,
+	};
+	int err = manager_create(&manager, &api->manager, eb);
+
+	return err != 0 ? err
+	                : api_server_routes(cfg->server, vm_routes, ARRAY_LEN(vm_routes), api);
+}
+
+int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errbuf *eb)
+{
+	struct vm_api *api = gw_calloc(1, sizeof(*api));
+	char path[VM_API_PATH_MAX];
+	int err;
+
+	*out = NULL;
+	if (api == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "cannot serve VMs");
+	}
+	(void)snprintf(path, sizeof(path), "%s/godwit.db", cfg->state_dir);
+	err = event_api_create(cfg->server, &api->events, eb);
+	if (err == 0) {
+		err = store_sqlite_open(path, &api->store, eb);
+	}
+	if (err == 0) {
+		err = vm_api_open(cfg, api, eb);
+	}
+	if (err != 0) {
+		vm_api_destroy(api);
+		return err;
+	}
+	*out = api;
+	return 0;
+}
+
+void vm_api_stop(struct vm_api *api)
+{
+	if (api != NULL) {
+		manager_destroy(api->manager);
+		api->manager = NULL;
+		event_api_stop(api->events);
+	}
+}
+
+void vm_api_destroy(struct vm_api *api)
+{
+	if (api == NULL) {
+		return;
+	}
+	manager_destroy(api->manager);
+	if (api->store != NULL) {
+		api->store->ops->close(api->store);
+	}
+	event_api_destroy(api->events);
+	free(api);
+}

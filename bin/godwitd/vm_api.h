@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BIN_GODWITD_VM_API_H
+#define BIN_GODWITD_VM_API_H
+
+/*
+ * vm_api - the VMs of this host over HTTP: the routes below /v1/vms and /v1/events, and the manager
+ * behind them. docs/spec/api.md lists them. Thread: the loop's.
+ */
+
+#include <stdint.h>
+
+#include "base/attr.h"
+
+struct api_server;
+struct errbuf;
+struct loop;
+struct vm_api;
+
+struct vm_api_cfg {
+	struct loop *loop; /* borrowed until vm_api_destroy(), like the rest */
+	struct api_server *server;
+	const char *state_dir;
+	const char *run_dir;
+	const char *worker_path;
+	uint32_t worker_uid_base;
+};
+
+/* vm_api_create() - open the database, adopt what runs, serve. Returns 0; -errno. */
+MUST_USE int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errbuf *eb);
+
+/*
+ * vm_api_stop() - answer what waits, before the server is destroyed. vm_api_destroy() - after it;
+ * the VMs go on. NULL is fine.
+ */
+void vm_api_stop(struct vm_api *api);
+void vm_api_destroy(struct vm_api *api);
+
+#endif

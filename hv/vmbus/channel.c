@@ -513,9 +513,50 @@ void vmbus_channel_try_open(struct vmbus_channel *chan, const struct vmbus_open 
 	}
 }
 
+static bool vmbus_channel_same_device(const struct vmbus_channel *a, const struct vmbus_channel *b)
+{
+	return guid_equal(&a->offer.interface_id, &b->offer.interface_id) &&
+	       guid_equal(&a->offer.instance_id, &b->offer.instance_id);
+}
+
+/* May it open now? Not before its last close has ended; and a device starts anew with its primary
+ * channel, so that not before its old sub-channels have closed, either. */
+static bool vmbus_channel_may_open(const struct vmbus_channel *chan)
+{
+	const struct vmbus *bus = chan->bus;
+
+	if (chan->state != VMBUS_CHANNEL_CLOSED) {
+		return false;
+	}
+	for (uint32_t relid = 1; relid < VMBUS_RELIDS && chan->offer.subchannel_index == 0;
+	     relid++) {
+		const struct vmbus_channel *other = bus->channels[relid];
+
+		if (other != NULL && other->rescinded && other->state != VMBUS_CHANNEL_CLOSED &&
+		    vmbus_channel_same_device(chan, other)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* @chan has closed: who waits for that? Not from inside the VSP's call. */
+static void vmbus_channel_wake_waiting(const struct vmbus_channel *chan)
+{
+	const struct vmbus *bus = chan->bus;
+
+	for (uint32_t relid = 1; relid < VMBUS_RELIDS; relid++) {
+		struct vmbus_channel *other = bus->channels[relid];
+
+		if (other != NULL && other->open_waits && vmbus_channel_same_device(chan, other)) {
+			vmbus_channel_work(other, VMBUS_WORK_OPEN);
+		}
+	}
+}
+
 void vmbus_channel_open_waiting(struct vmbus_channel *chan)
 {
-	if (chan->open_waits && chan->state == VMBUS_CHANNEL_CLOSED && !chan->bus->paused) {
+	if (chan->open_waits && vmbus_channel_may_open(chan) && !chan->bus->paused) {
 		chan->open_waits = false;
 		vmbus_channel_try_open(chan, &chan->waiting);
 	}
@@ -543,8 +584,8 @@ void vmbus_channel_msg_open(struct vmbus *bus, const uint8_t *msg, uint32_t len_
 	} else if (chan->rescinded || chan->state == VMBUS_CHANNEL_OPEN || chan->open_waits ||
 	           chan->offer.ops == NULL) {
 		vmbus_channel_opened(chan, chan->relid, open.open_id, VMBUS_STATUS_UNSUCCESSFUL);
-	} else if (chan->state == VMBUS_CHANNEL_CLOSING) {
-		chan->waiting = open; /* when the VSP is done with the last time */
+	} else if (!vmbus_channel_may_open(chan)) {
+		chan->waiting = open; /* until the VSP is done with the last time */
 		chan->open_waits = true;
 	} else {
 		vmbus_channel_try_open(chan, &open);
@@ -574,10 +615,9 @@ void vmbus_channel_closed(struct vmbus_channel *chan)
 	CHECK(chan->state == VMBUS_CHANNEL_CLOSING);
 	vmbus_channel_end(chan);
 	chan->failed = false;
+	vmbus_channel_wake_waiting(chan);
 	if (chan->rescinded) {
 		vmbus_channel_disown(chan);
-	} else if (chan->open_waits) {
-		vmbus_channel_work(chan, VMBUS_WORK_OPEN); /* not from inside the VSP's call */
 	}
 	vmbus_conn_drained(bus);
 }

@@ -114,6 +114,7 @@ struct vmbus_channel_ops {
 	 * The guest opened the channel: both rings are usable. Returns 0, or -errno: the open is
 	 * refused with a status. Also called by vmbus_load() or vmbus_offer() for a channel that
 	 * was open when it was saved, with @restored: send nothing before vmbus_resume().
+	 * A primary opens only when all rescinded sub-channels of the device have closed.
 	 */
 	int (*open)(struct vmbus_channel *chan, bool restored, void *arg);
 	/*

@@ -412,6 +412,37 @@ static void sub_channels_come_and_go_with_their_primary(void **state)
 	fixture_fini(&f);
 }
 
+static void a_primary_does_not_open_before_its_old_sub_channels_closed(void **state)
+{
+	struct fixture f = fixture();
+	struct echo *sub;
+	struct guest_chan *c;
+	struct guest_chan *d;
+	uint64_t pfns[8];
+	uint32_t id;
+
+	(void)state;
+	assert_int_equal(guest_open(f.g, f.offer, 3, 3, &c), 0);
+	assert_int_equal(echo_create(guest_env(f.g),
+	                             &(struct echo_cfg){.subchannel_index = 1, .close_later = true},
+	                             &sub),
+	                 0);
+	guest_settle(f.g);
+	assert_int_equal(guest_open(f.g, guest_offer_find(f.g, &echo_interface, 1), 3, 3, &d), 0);
+	guest_close(c);
+	guest_alloc(f.g, 8, pfns);
+	assert_int_equal(guest_gpadl_create(f.g, f.offer->relid, pfns, 8, 8 * 4096, &id), 0);
+	echo_rescind(sub);
+	/* The open is here before the loop could tell the sub-channel's device to close. */
+	assert_int_equal(sub->closes, 0);
+	assert_int_equal(post_open(&f, id, 0, 4), 0);
+	assert_int_equal(sub->closes, 1);
+	assert_int_equal(f.e->opens, 2);
+	guest_abandon(d);
+	fixture_fini(&f);
+	echo_destroy(sub);
+}
+
 static void a_key_is_offered_once(void **state)
 {
 	struct fixture f = fixture();
@@ -631,6 +662,7 @@ int main(void)
 		cmocka_unit_test(an_offer_that_nobody_saw_goes_at_once),
 		cmocka_unit_test(a_release_without_a_rescind_does_nothing),
 		cmocka_unit_test(sub_channels_come_and_go_with_their_primary),
+		cmocka_unit_test(a_primary_does_not_open_before_its_old_sub_channels_closed),
 		cmocka_unit_test(a_key_is_offered_once),
 		cmocka_unit_test(offers_are_bounded),
 		cmocka_unit_test(interrupts_go_where_the_guest_wants_them),

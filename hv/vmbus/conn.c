@@ -60,10 +60,11 @@ static void vmbus_conn_contact(struct vmbus *bus, const struct vmbus_contact *c)
 	if (supported) {
 		conn->offers_sent = false;
 		vmbus_conn_move(bus, VMBUS_CONN_CONNECTED);
-		log_info(VMBUS_TAG, "guest connected vm=%s version=%u.%u vp=%u", bus->cfg.vm_name,
-		         c->version >> 16, c->version & 0xffffu, c->target_vp);
+		log_limited(&bus->conn_limit, LOG_LEVEL_INFO, VMBUS_TAG,
+		            "guest connected vm=%s version=%u.%u vp=%u", bus->cfg.vm_name,
+		            c->version >> 16, c->version & 0xffffu, c->target_vp);
 	} else {
-		log_limited(&bus->limit, LOG_LEVEL_INFO, VMBUS_TAG,
+		log_limited(&bus->conn_limit, LOG_LEVEL_INFO, VMBUS_TAG,
 		            "contact refused vm=%s version=%u.%u vp=%u sint=%u", bus->cfg.vm_name,
 		            c->version >> 16, c->version & 0xffffu, c->target_vp, c->sint);
 		/* Always answer, where a guest can hear it: it waits without a timeout. */
@@ -149,7 +150,8 @@ void vmbus_conn_drained(struct vmbus *bus)
 	case VMBUS_DRAIN_UNLOAD: {
 		struct vmbus_header_wire w = {.type = le32_make(VMBUS_MESSAGE_UNLOAD_RESPONSE)};
 
-		log_info(VMBUS_TAG, "guest unloaded vm=%s", bus->cfg.vm_name);
+		log_limited(&bus->conn_limit, LOG_LEVEL_INFO, VMBUS_TAG, "guest unloaded vm=%s",
+		            bus->cfg.vm_name);
 		vmbus_out_push(bus, &w, sizeof(w));
 		break;
 	}

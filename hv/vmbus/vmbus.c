@@ -113,8 +113,9 @@ static void vmbus_resume_orphans(struct vmbus *bus)
 		struct vmbus_channel *chan = bus->channels[relid];
 
 		if (chan != NULL && chan->orphan) {
-			log_warn(VMBUS_TAG, "saved device is not there any more vm=%s chan=%u",
-			         bus->cfg.vm_name, relid);
+			log_limited(&bus->limit, LOG_LEVEL_WARN, VMBUS_TAG,
+			            "saved device is not there any more vm=%s chan=%u",
+			            bus->cfg.vm_name, relid);
 			chan->orphan = false;
 			chan->reopen = false;
 			vmbus_rescind(chan);

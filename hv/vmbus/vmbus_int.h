@@ -180,6 +180,7 @@ struct vmbus {
 	void (*reset_done)(void *arg);
 	void *reset_arg;
 	struct log_limit limit;
+	struct log_limit conn_limit; /* connects and unloads: not lost among a guest's nonsense */
 };
 
 /* ---- outq.c ---- */

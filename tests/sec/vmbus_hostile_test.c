@@ -9,9 +9,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "hv/mem/gmem.h"
 #include "hv/vmbus/vmbus.h"
 #include "hv/vmbus/vmbus_shm.h"
@@ -707,6 +710,49 @@ static void channels_that_were_not_offered(void **state)
 	echo_destroy(secret);
 }
 
+static void a_flood_of_nonsense_does_not_fill_the_log(void **state)
+{
+	char path[] = "/tmp/godwit-hostile-XXXXXX";
+	const struct log_cfg cfg = {.name = "test", .level = LOG_LEVEL_TRACE, .file = path};
+	struct vmbus_header_wire unload = {.type = le32_make(VMBUS_MESSAGE_UNLOAD)};
+	int fd = mkstemp(path);
+	struct field f;
+	uint32_t lines = 0;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(log_open(&cfg), 0);
+	field_init(&f, NULL);
+	for (uint32_t i = 0; i < 3000; i++) {
+		post_exact(&f, "????????", 8);
+		gpadl_header(&f, 0, 1, 0);
+		atomic_store(&ctrl_out(&f)->in, 3); /* fails the channel */
+		poke(&f);
+		if (i % 10 == 0) {
+			post_exact(&f, &unload, sizeof(unload));
+			guest_boot(f.g);
+			guest_abandon(f.c);
+			guest_abandon(f.d);
+			field_open(&f);
+		}
+	}
+	field_fini(&f, true);
+	log_close();
+
+	FILE *log = fdopen(fd, "r");
+	char line[1024];
+
+	assert_non_null(log);
+	while (fgets(line, sizeof(line), log) != NULL) {
+		lines++;
+	}
+	(void)fclose(log);
+	(void)unlink(path);
+	/* A few kinds, each LOG_LIMIT_PER_WINDOW lines in five seconds and a note of the rest. */
+	assert_true(lines > 5);
+	assert_true(lines < 200);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -729,6 +775,7 @@ int main(void)
 		cmocka_unit_test(unload_and_contact_while_io_is_in_flight),
 		cmocka_unit_test(releases_of_everything),
 		cmocka_unit_test(channels_that_were_not_offered),
+		cmocka_unit_test(a_flood_of_nonsense_does_not_fill_the_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

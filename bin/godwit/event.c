@@ -6,9 +6,13 @@
 #include "base/json.h"
 #include "bin/godwit/godwit.h"
 
+struct event_print {
+	const struct cli_call *call;
+};
+
 static int print_event(const json_t *event, void *arg)
 {
-	const struct cli_call *call = arg;
+	const struct cli_call *call = ((const struct event_print *)arg)->call;
 	json_int_t ns = json_integer_value(json_object_get(event, "time_ns"));
 	time_t seconds = (time_t)(ns / 1000000000);
 	struct tm tm;
@@ -30,6 +34,7 @@ static int print_event(const json_t *event, void *arg)
 
 static int event_list_run(const struct cli_call *call, void *arg)
 {
+	struct event_print print = {.call = call};
 	struct errbuf eb = {0};
 	json_t *answer = NULL;
 	size_t i;
@@ -40,12 +45,11 @@ static int event_list_run(const struct cli_call *call, void *arg)
 	if (err == 0) {
 		json_array_foreach(json_object_get(answer, "events"), i, event)
 		{
-			(void)print_event(event, (void *)(uintptr_t)call);
+			(void)print_event(event, &print);
 		}
 		json_decref(answer);
 		if (cli_flag(call, "follow", false)) {
-			err = godwit_events(call, "/v1/events?follow", print_event,
-			                    (void *)(uintptr_t)call, &eb);
+			err = godwit_events(call, "/v1/events?follow", print_event, &print, &eb);
 		}
 	}
 	return err < 0 ? godwit_fail(call, err, &eb) : CLI_DONE;

@@ -11,8 +11,14 @@
 
 #define PART_MAX 1200
 
-/* One "key=value" of a comma list; text is cut in place. Returns false at the end. */
-static bool part_next(char **at, char **key, char **value)
+/* "key=value" or "key" of a comma list. */
+struct part {
+	const char *key;
+	const char *value; /* NULL: there is no '=' */
+};
+
+/* The next part of the list at *@at, which is cut in place. Returns false at the end. */
+static bool part_next(char **at, struct part *out)
 {
 	char *part = *at;
 	char *comma;
@@ -30,8 +36,7 @@ static bool part_next(char **at, char **key, char **value)
 	if (equals != NULL) {
 		*equals = '\0';
 	}
-	*key = part;
-	*value = equals != NULL ? equals + 1 : NULL;
+	*out = (struct part){.key = part, .value = equals != NULL ? equals + 1 : NULL};
 	return true;
 }
 
@@ -40,24 +45,23 @@ static int disk_add(json_t *disks, const char *option, struct errbuf *eb)
 {
 	char text[PART_MAX];
 	char *at = text;
-	char *key;
-	char *value;
+	struct part p;
 	json_t *disk = json_object();
 	int err = 0;
 
 	if (snprintf(text, sizeof(text), "%s", option) >= (int)sizeof(text)) {
 		err = errbuf_set(eb, -EINVAL, "--disk: too long");
 	}
-	for (bool first = true; err == 0 && part_next(&at, &key, &value); first = false) {
-		if (first && value == NULL) {
-			(void)json_object_set_new(disk, "path", json_string(key));
-		} else if (strcmp(key, "format") == 0 && value != NULL) {
-			(void)json_object_set_new(disk, "format", json_string(value));
-		} else if (strcmp(key, "read-only") == 0 && value == NULL) {
+	for (bool first = true; err == 0 && part_next(&at, &p); first = false) {
+		if (first && p.value == NULL) {
+			(void)json_object_set_new(disk, "path", json_string(p.key));
+		} else if (strcmp(p.key, "format") == 0 && p.value != NULL) {
+			(void)json_object_set_new(disk, "format", json_string(p.value));
+		} else if (strcmp(p.key, "read-only") == 0 && p.value == NULL) {
 			(void)json_object_set_new(disk, "read_only", json_true());
 		} else {
 			err = errbuf_set(eb, -EINVAL, "--disk %s: \"%s\" is not understood", option,
-			                 key);
+			                 p.key);
 			errbuf_hint(eb, "write PATH[,format=raw|vhdx][,read-only]");
 		}
 	}
@@ -73,23 +77,23 @@ static int nic_add(json_t *nics, const char *option, struct errbuf *eb)
 {
 	char text[PART_MAX];
 	char *at = text;
-	char *key;
-	char *value;
+	struct part p;
 	json_t *nic = json_object();
 	int err = 0;
 
 	(void)snprintf(text, sizeof(text), "%s", option);
-	while (err == 0 && part_next(&at, &key, &value)) {
+	while (err == 0 && part_next(&at, &p)) {
 		uint64_t vlan = 0;
 
-		if (value != NULL && (strcmp(key, "switch") == 0 || strcmp(key, "mac") == 0)) {
-			(void)json_object_set_new(nic, key, json_string(value));
-		} else if (value != NULL && strcmp(key, "vlan") == 0) {
-			err = parse_u64(value, 0, 4094, &vlan, eb);
-			(void)json_object_set_new(nic, key, json_integer((json_int_t)vlan));
+		if (p.value != NULL &&
+		    (strcmp(p.key, "switch") == 0 || strcmp(p.key, "mac") == 0)) {
+			(void)json_object_set_new(nic, p.key, json_string(p.value));
+		} else if (p.value != NULL && strcmp(p.key, "vlan") == 0) {
+			err = parse_u64(p.value, 0, 4094, &vlan, eb);
+			(void)json_object_set_new(nic, p.key, json_integer((json_int_t)vlan));
 		} else {
 			err = errbuf_set(eb, -EINVAL, "--nic %s: \"%s\" is not understood", option,
-			                 key);
+			                 p.key);
 			errbuf_hint(eb, "write switch=NAME[,mac=00:15:5d:01:02:03][,vlan=N]");
 		}
 	}

@@ -191,7 +191,7 @@ static enum api_then vm_create(struct api_req *req, void *arg)
 static enum api_then vm_set(struct api_req *req, void *arg)
 {
 	struct vm *vm = vm_of(arg, req);
-	const json_t *body = api_req_body(req);
+	json_t *body = json_deep_copy(api_req_body(req));
 	struct errbuf eb = {0};
 	json_t *definition;
 	const char *key;
@@ -199,13 +199,11 @@ static enum api_then vm_set(struct api_req *req, void *arg)
 	int err = 0;
 
 	if (vm == NULL) {
+		json_decref(body);
 		return API_ANSWERED;
 	}
 	definition = json_deep_copy(vm_config_get(vm)->json);
-	if (definition == NULL) {
-		return api_reply_errno(req, -ENOMEM, NULL);
-	}
-	json_object_foreach((json_t *)(uintptr_t)body, key, value)
+	json_object_foreach(body, key, value)
 	{
 		if (json_is_null(value)) {
 			(void)json_object_del(definition, key);
@@ -213,10 +211,14 @@ static enum api_then vm_set(struct api_req *req, void *arg)
 			err = -ENOMEM;
 		}
 	}
+	if (definition == NULL) {
+		err = -ENOMEM;
+	}
 	if (err == 0) {
 		err = manager_vm_change(vm, definition, &eb);
 	}
 	json_decref(definition);
+	json_decref(body);
 	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 200, vm_status(vm));
 }
 

@@ -38,7 +38,7 @@ int vm_mac_parse(const char *text, uint8_t mac[6])
 		return -EINVAL;
 	}
 	for (size_t i = 0; i < 6; i++) {
-		static const char hex[] = "0123456789abcdef";
+		static const char hex[] = "0123456789abcdefABCDEF";
 		const char *p = text + 3 * i;
 		uint8_t v = 0;
 
@@ -46,13 +46,12 @@ int vm_mac_parse(const char *text, uint8_t mac[6])
 			return -EINVAL;
 		}
 		for (size_t d = 0; d < 2; d++) {
-			char c = p[d] >= 'A' && p[d] <= 'F' ? (char)(p[d] - 'A' + 'a') : p[d];
-			const char *at = c != '\0' ? strchr(hex, c) : NULL;
+			const char *at = p[d] != '\0' ? strchr(hex, p[d]) : NULL;
 
 			if (at == NULL) {
 				return -EINVAL;
 			}
-			v = (uint8_t)(v << 4 | (at - hex));
+			v = (uint8_t)(v << 4 | ((at - hex) > 15 ? at - hex - 6 : at - hex));
 		}
 		out[i] = v;
 	}
@@ -392,12 +391,12 @@ static const char *vm_format_guess(const char *path)
 	                                                                                : "raw";
 }
 
-static bool vm_lun_used(const json_t *disks, uint32_t lun)
+static bool vm_lun_used(json_t *disks, uint32_t lun)
 {
 	size_t i;
 	json_t *disk;
 
-	json_array_foreach((json_t *)(uintptr_t)disks, i, disk)
+	json_array_foreach(disks, i, disk)
 	{
 		const json_t *v = json_object_get(disk, "lun");
 

@@ -38,20 +38,20 @@
 
 /* All needed, but for the ones the table marks optional. */
 static const struct {
-	uint32_t bit;
 	const char *name;
+	uint32_t bit;
 	bool optional;
 } enlighten_features[] = {
-	{FEATURE_VP_RUNTIME, "VP runtime", true},
-	{FEATURE_TIME_REF_COUNT, "reference counter", false},
-	{FEATURE_SYNIC, "SynIC", false},
-	{FEATURE_STIMER, "synthetic timers", false},
-	{FEATURE_APIC_ACCESS, "VP assist page", false},
-	{FEATURE_HYPERCALL, "hypercalls", false},
-	{FEATURE_VP_INDEX, "VP index", false},
-	{FEATURE_RESET, "reset", true},
-	{FEATURE_REFERENCE_TSC, "reference TSC page", false},
-	{FEATURE_FREQUENCIES, "frequency registers", true},
+	{"VP runtime", FEATURE_VP_RUNTIME, true},
+	{"reference counter", FEATURE_TIME_REF_COUNT, false},
+	{"SynIC", FEATURE_SYNIC, false},
+	{"synthetic timers", FEATURE_STIMER, false},
+	{"VP assist page", FEATURE_APIC_ACCESS, false},
+	{"hypercalls", FEATURE_HYPERCALL, false},
+	{"VP index", FEATURE_VP_INDEX, false},
+	{"reset", FEATURE_RESET, true},
+	{"reference TSC page", FEATURE_REFERENCE_TSC, false},
+	{"frequency registers", FEATURE_FREQUENCIES, true},
 };
 
 static int enlighten_features_pick(uint32_t have, uint32_t *out, struct errbuf *eb)

@@ -134,7 +134,7 @@ static int boot_gdt_write(struct gmem *mem, bool long_mode)
 int boot_load(struct gmem *mem, const struct boot_cfg *cfg, struct boot_entry *out,
               struct errbuf *eb)
 {
-	struct boot_file kernel;
+	struct boot_file kernel = {.fd = -1};
 	uint8_t magic[4];
 	int err;
 

@@ -79,8 +79,8 @@ static uint32_t machine_in(struct machine *m, uint16_t port, uint32_t size_bytes
 	if (pm_owns(port)) {
 		return pm_read(&m->pm, port, size_bytes, clock_now_ns());
 	}
-	if ((port == LAYOUT_RTC_PORT || port == LAYOUT_RTC_PORT + 1) && size_bytes == 1) {
-		return rtc_read(&m->rtc, port, clock_wall_ns());
+	if (port == LAYOUT_RTC_PORT + 1 && size_bytes == 1) {
+		return rtc_read(&m->rtc, clock_wall_ns());
 	}
 	m->stray_count++;
 	return UINT32_MAX;
@@ -104,8 +104,12 @@ static void machine_out(struct machine *m, uint16_t port, uint32_t size_bytes, u
 			return;
 		}
 	}
-	if ((port == LAYOUT_RTC_PORT || port == LAYOUT_RTC_PORT + 1) && size_bytes == 1) {
-		rtc_write(&m->rtc, port, (uint8_t)value, clock_wall_ns());
+	if (port == LAYOUT_RTC_PORT && size_bytes == 1) {
+		rtc_select(&m->rtc, (uint8_t)value);
+		return;
+	}
+	if (port == LAYOUT_RTC_PORT + 1 && size_bytes == 1) {
+		rtc_write(&m->rtc, (uint8_t)value, clock_wall_ns());
 		return;
 	}
 	m->stray_count++;

@@ -2,10 +2,10 @@
 #include "hv/machine/rtc.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <time.h>
 
 #include "base/clock.h"
-#include "hv/machine/layout.h"
 #include "hv/save/save.h"
 
 #define RTC_A 0x0au
@@ -92,9 +92,14 @@ static uint8_t rtc_register(const struct rtc *rtc, uint8_t index, uint64_t wall_
 	}
 }
 
-uint8_t rtc_read(struct rtc *rtc, uint16_t port, uint64_t wall_ns)
+uint8_t rtc_read(const struct rtc *rtc, uint64_t wall_ns)
 {
-	return port == LAYOUT_RTC_PORT ? 0xff : rtc_register(rtc, rtc->index, wall_ns);
+	return rtc_register(rtc, rtc->index, wall_ns);
+}
+
+void rtc_select(struct rtc *rtc, uint8_t index)
+{
+	rtc->index = index & (RTC_CMOS_BYTES - 1);
 }
 
 /* The guest let go of SET: what it wrote is the time from now on. */
@@ -121,12 +126,8 @@ static void rtc_take_time(struct rtc *rtc, uint64_t wall_ns)
 	}
 }
 
-void rtc_write(struct rtc *rtc, uint16_t port, uint8_t value, uint64_t wall_ns)
+void rtc_write(struct rtc *rtc, uint8_t value, uint64_t wall_ns)
 {
-	if (port == LAYOUT_RTC_PORT) {
-		rtc->index = value & (RTC_CMOS_BYTES - 1);
-		return;
-	}
 	switch (rtc->index) {
 	case RTC_A:
 	case RTC_C:
@@ -135,8 +136,8 @@ void rtc_write(struct rtc *rtc, uint16_t port, uint8_t value, uint64_t wall_ns)
 		return;
 	case RTC_B:
 		if ((value & RTC_B_SET) != 0 && (rtc->b & RTC_B_SET) == 0) {
-			for (uint8_t i = 0; i < sizeof(rtc->set); i++) {
-				rtc->set[i] = rtc_register(rtc, i, wall_ns);
+			for (size_t i = 0; i < sizeof(rtc->set); i++) {
+				rtc->set[i] = rtc_register(rtc, (uint8_t)i, wall_ns);
 			}
 		}
 		if ((value & RTC_B_SET) == 0 && (rtc->b & RTC_B_SET) != 0) {

@@ -29,9 +29,12 @@ struct rtc {
 
 void rtc_reset(struct rtc *rtc);
 
-/* @wall_ns: host time of day [ns since 1970]. @port: 0x70 or 0x71. */
-uint8_t rtc_read(struct rtc *rtc, uint16_t port, uint64_t wall_ns);
-void rtc_write(struct rtc *rtc, uint16_t port, uint8_t value, uint64_t wall_ns);
+/* rtc_select() - port 0x70: which register the next access means. */
+void rtc_select(struct rtc *rtc, uint8_t index);
+
+/* rtc_read(), rtc_write() - port 0x71. @wall_ns: host time of day [ns since 1970]. */
+uint8_t rtc_read(const struct rtc *rtc, uint64_t wall_ns);
+void rtc_write(struct rtc *rtc, uint8_t value, uint64_t wall_ns);
 
 void rtc_save(const struct rtc *rtc, struct save *s);
 MUST_USE int rtc_load(struct rtc *rtc, struct load *l);

@@ -179,13 +179,13 @@ void link_close(struct link *link)
 	free(link);
 }
 
-static int link_send(struct link *link, const char *text, int fd)
+static int link_send(struct link *link, char *text, int fd)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = {.iov_base = (char *)(uintptr_t)text, .iov_len = strlen(text)};
+	struct iovec iov = {.iov_base = text, .iov_len = strlen(text)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
 	if (fd >= 0) {

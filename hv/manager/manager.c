@@ -27,20 +27,25 @@ static void manager_insert(struct manager *m, struct vm *vm)
 	m->count++;
 }
 
-/* The lowest uid slot nobody has. */
-static uint32_t manager_slot(const struct manager *m)
+static bool manager_slot_used(struct manager *m, uint32_t slot)
 {
-	for (uint32_t slot = 0;; slot++) {
-		const struct list *at = m->vms.next;
-
-		while (at != &m->vms &&
-		       list_entry((struct list *)(uintptr_t)at, struct vm, link)->slot != slot) {
-			at = at->next;
-		}
-		if (at == &m->vms) {
-			return slot;
+	for (struct vm *vm = manager_vm_next(m, NULL); vm != NULL; vm = manager_vm_next(m, vm)) {
+		if (vm->slot == slot) {
+			return true;
 		}
 	}
+	return false;
+}
+
+/* The lowest uid slot nobody has. */
+static uint32_t manager_slot(struct manager *m)
+{
+	uint32_t slot = 0;
+
+	while (manager_slot_used(m, slot)) {
+		slot++;
+	}
+	return slot;
 }
 
 /* Takes the reference inside @config on success. */

@@ -705,8 +705,9 @@ void vm_console(struct vm *vm, int stream_fd, vm_done_fn done, void *arg)
 	int err = -ENOMEM;
 
 	if (vm->worker == NULL) {
-		err = errbuf_set(&eb, -ENOTCONN, "%s is %s and has no console", vm->config.name,
+		(void)errbuf_set(&eb, -ENOTCONN, "%s is %s and has no console", vm->config.name,
 		                 vm_state_names[vm->state]);
+		err = -ENOTCONN;
 	} else if (call != NULL) {
 		*call = (struct vm_refresh_call){.vm = vm, .done = done, .arg = arg};
 		err = link_request(vm->worker, "console", NULL, stream_fd, vm_console_answer, call);

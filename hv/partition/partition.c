@@ -601,21 +601,19 @@ int partition_save(struct partition *p, struct save *s)
 static int partition_synic_restore(struct partition *p)
 {
 	for (uint32_t i = 0; i < p->vcpu_count; i++) {
-		uint64_t scontrol = 0;
-		uint64_t siefp = 0;
-		uint64_t simp = 0;
-		int err = kvm_msr_get(p->vcpus[i], MSR_HV_SCONTROL, &scontrol);
+		struct synic_regs regs = {0};
+		int err = kvm_msr_get(p->vcpus[i], MSR_HV_SCONTROL, &regs.scontrol);
 
 		if (err == 0) {
-			err = kvm_msr_get(p->vcpus[i], MSR_HV_SIEFP, &siefp);
+			err = kvm_msr_get(p->vcpus[i], MSR_HV_SIEFP, &regs.siefp);
 		}
 		if (err == 0) {
-			err = kvm_msr_get(p->vcpus[i], MSR_HV_SIMP, &simp);
+			err = kvm_msr_get(p->vcpus[i], MSR_HV_SIMP, &regs.simp);
 		}
 		if (err != 0) {
 			return err;
 		}
-		synic_pages(p->synic, i, scontrol, siefp, simp);
+		synic_pages(p->synic, i, &regs);
 	}
 	return 0;
 }
@@ -684,12 +682,12 @@ struct vmbus *partition_vmbus(struct partition *p)
 	return p->bus;
 }
 
-uint64_t partition_cpu_ns(const struct partition *p)
+uint64_t partition_cpu_ns(struct partition *p)
 {
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < p->vp_count; i++) {
-		sum += vp_cpu_ns((struct vp *)(uintptr_t)&p->vps[i]);
+		sum += vp_cpu_ns(&p->vps[i]);
 	}
 	return sum;
 }

@@ -162,6 +162,6 @@ MUST_USE int partition_saved(struct partition *p);
 /* For inspection and statistics. */
 struct gmem *partition_mem(struct partition *p);
 struct vmbus *partition_vmbus(struct partition *p);
-uint64_t partition_cpu_ns(const struct partition *p); /* CPU time of all VP threads */
+uint64_t partition_cpu_ns(struct partition *p); /* CPU time of all VP threads */
 
 #endif

@@ -115,8 +115,13 @@ static bool vp_exit(struct vp *vp, struct kvm_exit *exit)
 		return true;
 	case KVM_EXITED_SYNIC:
 		if (vp->env.synic != NULL) {
-			synic_pages(vp->env.synic, vp->index, exit->synic.scontrol,
-			            exit->synic.siefp, exit->synic.simp);
+			const struct synic_regs regs = {
+				.scontrol = exit->synic.scontrol,
+				.siefp = exit->synic.siefp,
+				.simp = exit->synic.simp,
+			};
+
+			synic_pages(vp->env.synic, vp->index, &regs);
 			mailbox_synic(vp->env.mailbox, vp->index);
 		}
 		return true;

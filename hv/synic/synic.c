@@ -142,9 +142,10 @@ static int synic_vp_attach(struct synic_vp *vp, uint32_t sint)
 
 void synic_detach(struct synic *s)
 {
+	static const struct synic_regs none;
 	for (uint32_t i = 0; i < s->cfg.vp_count; i++) {
 		synic_vp_detach(&s->vps[i]);
-		synic_pages(s, i, 0, 0, 0);
+		synic_pages(s, i, &none);
 	}
 	s->vm = NULL;
 }
@@ -180,15 +181,14 @@ void synic_destroy(struct synic *s)
 	free(s);
 }
 
-void synic_pages(struct synic *s, uint32_t vp_index, uint64_t scontrol, uint64_t siefp,
-                 uint64_t simp)
+void synic_pages(struct synic *s, uint32_t vp_index, const struct synic_regs *regs)
 {
 	struct synic_vp *vp = &s->vps[vp_index];
 
 	CHECK(vp_index < s->cfg.vp_count);
-	atomic_store(&vp->siefp, siefp);
-	atomic_store(&vp->simp, simp);
-	atomic_store(&vp->scontrol, scontrol);
+	atomic_store(&vp->siefp, regs->siefp);
+	atomic_store(&vp->simp, regs->simp);
+	atomic_store(&vp->scontrol, regs->scontrol);
 }
 
 /* The host address of a SynIC page, or NULL if the guest has none there. */

@@ -43,9 +43,13 @@ void synic_destroy(struct synic *synic);
 void synic_attach(struct synic *synic, struct kvm_vm *vm);
 void synic_detach(struct synic *synic);
 
-/* synic_pages() - the guest wrote SCONTROL, SIEFP or SIMP (or they were restored). */
-void synic_pages(struct synic *synic, uint32_t vp_index, uint64_t scontrol, uint64_t siefp,
-                 uint64_t simp);
+/* The registers that say where a VP's pages are; MSRs as the guest wrote them. */
+struct synic_regs {
+	uint64_t scontrol, siefp, simp;
+};
+
+/* synic_pages() - the guest wrote one of them (or they were restored). */
+void synic_pages(struct synic *synic, uint32_t vp_index, const struct synic_regs *regs);
 
 /* synic_interrupt_all() - raise @sint on every VP whose page has something in it: after a restore,
  * a lost interrupt would be a hang, one too many is nothing. */

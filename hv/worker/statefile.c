@@ -2,12 +2,14 @@
 #include "hv/worker/statefile.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/crc32c.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
@@ -187,13 +189,12 @@ static int statefile_ram_read(int fd, struct gmem *mem, const le32 *crcs, struct
 			}
 			err = statefile_pread(fd, slot.host + at, len, STATEFILE_RAM_AT + offset);
 			if (err != 0) {
-				return errbuf_sys(eb, err, "memory at 0x%llx",
-				                  (unsigned long long)(slot.gpa + at));
+				return errbuf_sys(eb, err, "memory at 0x%" PRIx64, slot.gpa + at);
 			}
 			crc = crc32c(slot.host + at, len);
 			if ((crc != 0 ? crc : UINT32_MAX) != want) {
-				return errbuf_set(eb, -EBADMSG, "memory at 0x%llx: bad CRC",
-				                  (unsigned long long)(slot.gpa + at));
+				return errbuf_set(eb, -EBADMSG, "memory at 0x%" PRIx64 ": bad CRC",
+				                  slot.gpa + at);
 			}
 		}
 	}
@@ -244,6 +245,7 @@ int statefile_read(int fd, const struct guid *vm_id, struct gmem *mem, uint8_t *
 		                          le32_get(h.crc_table_crc), "CRC table", &table, eb);
 	}
 	if (err == 0) {
+		CHECK(table != NULL);
 		err = statefile_ram_read(fd, mem, (const le32 *)(const void *)table, eb);
 	}
 	if (err == 0) {

@@ -38,7 +38,11 @@ static int raw_close(struct blk *blk, struct errbuf *eb)
 	CHECK(raw->bounce_free_count == RAW_BOUNCE_COUNT && list_empty(&raw->stalled));
 	CHECK(!raw->kicked);
 
-	/* Also drops the lock. Linux has closed it whatever close() says. */
+	/* By hand: a ring lets go of a file some time after its last completion, and until then the
+	 * lock would outlive our close() and refuse the next one who opens the file. */
+	raw_unlock(raw->fd);
+
+	/* Linux has closed it whatever close() says. */
 	int err = close(raw->fd) == 0 || errno == EINTR ? 0 : errbuf_sys(eb, -EIO, "raw: close");
 
 	free(raw->bounce_memory);

@@ -104,4 +104,7 @@ MUST_USE int raw_check_kind(int fd, struct errbuf *eb);
 /* raw_lock() - one writer or many readers. Returns 0; -EBUSY; -errno. */
 MUST_USE int raw_lock(int fd, bool read_only, struct errbuf *eb);
 
+/* raw_unlock() - give the lock of this open file description back. */
+void raw_unlock(int fd);
+
 #endif

@@ -134,3 +134,11 @@ int raw_lock(int fd, bool read_only, struct errbuf *eb)
 	                          : "stop what uses it, or open it read-only");
 	return -EBUSY;
 }
+
+void raw_unlock(int fd)
+{
+	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+	/* Cannot fail for a lock we hold; without one there is nothing to give back. */
+	(void)fcntl(fd, F_OFD_SETLK, &lock);
+}

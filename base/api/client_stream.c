@@ -134,6 +134,9 @@ static int api_reader_result(struct api_reader *reader, CURLcode code, long stat
 		return errbuf_set(reader->eb, -EPROTO, "unexpected answer: HTTP status %ld",
 		                  status);
 	}
+	if (reader->text.len != 0) {
+		return errbuf_set(reader->eb, -EPROTO, "the answer ended within an event");
+	}
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "hv/vsp/storvsp/scsi.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -80,6 +81,7 @@ void scsi_io_result(enum blk_op op, int result, struct scsi_answer *out)
 		scsi_sense(out, SCSI_KEY_DATA_PROTECT, 0x27, 0x00); /* write protected */
 		return;
 	case -ESTALE:
+	case -ECANCELED:
 		scsi_sense(out, SCSI_KEY_ABORTED, 0x00, 0x00);
 		return;
 	case -EINVAL:
@@ -179,18 +181,25 @@ static void scsi_unmap(const struct scsi_lun *lun, const struct scsi_command *cm
                        struct scsi_answer *out)
 {
 	const uint8_t *p = cmd->parameters;
+	uint32_t list = scsi_be16(cmd->cdb + 7);
 	uint32_t len;
 
+	if (list > cmd->parameter_bytes) {
+		list = cmd->parameter_bytes;
+	}
 	if (lun->info.read_only) {
 		scsi_sense(out, SCSI_KEY_DATA_PROTECT, 0x27, 0x00);
 		return;
 	}
-	if (cmd->parameter_bytes < 8) {
-		return; /* an empty list unmaps nothing [SBC-3 5.28.1] */
+	if (list < 8) {
+		if (list != 0) { /* an empty one unmaps nothing [SBC-3 5.28.1] */
+			scsi_sense(out, SCSI_KEY_ILLEGAL, 0x1a, 0x00); /* list length */
+		}
+		return;
 	}
 	len = scsi_be16(p + 2);
-	if (len > cmd->parameter_bytes - 8) {
-		scsi_sense(out, SCSI_KEY_ILLEGAL, 0x1a, 0x00); /* parameter list length */
+	if (len > list - 8) {
+		scsi_sense(out, SCSI_KEY_ILLEGAL, 0x1a, 0x00);
 		return;
 	}
 	if (len / 16 > SCSI_UNMAP_MAX) {
@@ -224,7 +233,7 @@ static void scsi_write_same(const struct scsi_lun *lun, const struct scsi_comman
 		scsi_sense(out, SCSI_KEY_DATA_PROTECT, 0x27, 0x00);
 		return;
 	}
-	if (!no_data && (cmd->parameter_bytes == 0 || cmd->data_out_bytes > sizeof(zero) * 4 ||
+	if (!no_data && (cmd->parameter_bytes != scsi_block_bytes(lun) ||
 	                 memcmp(cmd->parameters, zero, cmd->parameter_bytes) != 0)) {
 		scsi_sense(out, SCSI_KEY_ILLEGAL, 0x26, 0x00);
 		return;
@@ -333,8 +342,7 @@ static void scsi_start_stop(struct scsi_lun *lun, const struct scsi_command *cmd
 		scsi_sense(out, SCSI_KEY_ILLEGAL, 0x53, 0x02); /* medium removal prevented */
 		return;
 	}
-	lun->medium = false;
-	out->medium_change = true;
+	lun->medium = false; /* the owner still has it, until it is told otherwise */
 }
 
 /* Commands that need no medium. Returns false for another opcode. */
@@ -378,9 +386,36 @@ static bool scsi_unit_command(struct scsi_lun *lun, const struct scsi_command *c
 	}
 }
 
+/* Commands that do not report a unit attention: those that the standards exempt [SPC-4 5.14,
+ * MMC-6 4.1.5], and MODE SENSE, whose failure Linux takes for success on this controller, so that
+ * the attention would be lost and an empty page believed. */
+static bool scsi_attention_waits(uint8_t opcode)
+{
+	switch (opcode) {
+	case 0x03: /* REQUEST SENSE */
+	case 0x1a: /* MODE SENSE */
+	case 0x46: /* GET CONFIGURATION */
+	case 0x4a: /* GET EVENT STATUS NOTIFICATION */
+	case 0x5a:
+		return true;
+	default: /* an opcode */
+		return false;
+	}
+}
+
 void scsi_execute(struct scsi_lun *lun, const struct scsi_command *cmd, struct scsi_answer *out)
 {
-	*out = (struct scsi_answer){.next = SCSI_DONE, .status = SCSI_GOOD};
+	uint64_t lba;
+	uint32_t count;
+	bool write;
+	bool fua;
+
+	memset(out, 0, offsetof(struct scsi_answer, extents));
+	out->next = SCSI_DONE;
+	out->status = SCSI_GOOD;
+	if (!scsi_rw_decode(cmd->cdb, &lba, &count, &write, &fua)) {
+		memset(out->data, 0, sizeof(out->data));
+	}
 	if (cmd->cdb[0] == 0x12) {
 		scsi_inquiry(lun, cmd, out);
 		return;
@@ -389,7 +424,7 @@ void scsi_execute(struct scsi_lun *lun, const struct scsi_command *cmd, struct s
 		scsi_sense(out, SCSI_KEY_ILLEGAL, 0x25, 0x00); /* logical unit not supported */
 		return;
 	}
-	if (lun->attention_asc != 0 && cmd->cdb[0] != 0x03) {
+	if (lun->attention_asc != 0 && !scsi_attention_waits(cmd->cdb[0])) {
 		scsi_sense(out, SCSI_KEY_ATTENTION, lun->attention_asc, lun->attention_ascq);
 		lun->attention_asc = 0;
 		lun->attention_ascq = 0;

@@ -20,7 +20,7 @@
 #define SCSI_CDB_MAX 16u
 #define SCSI_SENSE_BYTES 18u
 #define SCSI_DATA_MAX 4096u       /* longest answer that is not disk content */
-#define SCSI_PARAMETERS_MAX 1024u /* longest parameter list we take from a guest (UNMAP) */
+#define SCSI_PARAMETERS_MAX 4096u /* longest we take from a guest: a block of WRITE SAME */
 #define SCSI_UNMAP_MAX 32u        /* descriptors in one UNMAP, told in VPD B0 */
 
 enum scsi_kind { SCSI_DISK, SCSI_DVD };
@@ -32,7 +32,7 @@ struct scsi_lun {
 	enum scsi_kind kind;
 	struct guid id;       /* names the unit for ever: serial number, NAA identifier */
 	struct blk_info info; /* size_bytes 0 with a DVD: no medium */
-	bool medium;          /* false: empty drive */
+	bool medium;          /* false: empty drive, or the guest ejected it */
 	bool locked;          /* PREVENT MEDIUM REMOVAL */
 	uint8_t attention_asc, attention_ascq; /* unit attention to report once; 0 = none */
 	uint32_t transfer_max;                 /* bytes of one command, told in VPD B0 */
@@ -62,12 +62,12 @@ struct scsi_answer {
 	enum scsi_status status;
 	uint8_t sense[SCSI_SENSE_BYTES];
 	uint32_t data_bytes; /* of data, already cut to data_in_bytes */
-	uint8_t data[SCSI_DATA_MAX];
 	enum blk_op op;
 	uint32_t blk_flags;
 	uint32_t extent_count; /* READ and WRITE: 1; FLUSH: 0 */
 	struct scsi_extent extents[SCSI_UNMAP_MAX];
-	bool medium_change; /* DVD: the guest ejects; the owner drops the medium */
+	/* Not set at all by READ and WRITE, which are many and need none. */
+	uint8_t data[SCSI_DATA_MAX];
 };
 
 /* scsi_parameters() - how many bytes the command sends that scsi_execute() must see; 0 = none. */

@@ -272,7 +272,7 @@ void scsi_read_capacity_16(const struct scsi_lun *lun, const struct scsi_command
 {
 	uint64_t blocks = scsi_blocks(lun);
 	uint32_t unit = scsi_block_bytes(lun);
-	uint32_t ratio = lun->info.physical_bytes / unit;
+	uint32_t ratio = lun->kind == SCSI_DISK ? lun->info.physical_bytes / unit : 1;
 	uint8_t exponent = 0;
 
 	while (ratio > 1) {

@@ -158,13 +158,15 @@ static uint32_t storvsp_parameters(const struct storvsp_request *r, uint32_t wan
 	return got;
 }
 
-static void storvsp_report_luns(struct storvsp *s, const struct scsi_command *cmd,
-                                struct scsi_answer *out)
+/* All units are at path 0, target 0; a guest that asks at another one is told that it is empty. */
+static void storvsp_report_luns(struct storvsp *s, const struct storvsp_srb *srb,
+                                const struct scsi_command *cmd, struct scsi_answer *out)
 {
+	bool here = srb->path == 0 && srb->target == 0;
 	bool present[STORVSP_LUNS_MAX];
 
 	for (uint32_t i = 0; i < STORVSP_LUNS_MAX; i++) {
-		present[i] = s->units[i].present;
+		present[i] = here && s->units[i].present;
 	}
 	scsi_report_luns(cmd, present, STORVSP_LUNS_MAX, out);
 }
@@ -176,6 +178,23 @@ static struct storvsp_unit *storvsp_unit_find(struct storvsp *s, const struct st
 		return NULL;
 	}
 	return &s->units[srb->lun];
+}
+
+/* Linux takes any result of these for success on this controller: what it then reads is zero, not
+ * what was in its memory before. */
+static void storvsp_refused_data(struct storvsp_request *r, const struct scsi_command *cmd)
+{
+	uint8_t opcode = cmd->cdb[0];
+
+	if (r->answer.status == SCSI_CHECK_CONDITION &&
+	    (opcode == 0x12 || opcode == 0x1a || opcode == 0x5a)) {
+		memset(r->answer.data, 0, sizeof(r->answer.data));
+		r->answer.data_bytes = cmd->data_in_bytes < sizeof(r->answer.data)
+		                               ? cmd->data_in_bytes
+		                               : (uint32_t)sizeof(r->answer.data);
+		storvsp_data_in(r);
+		r->answer.data_bytes = 0;
+	}
 }
 
 static void storvsp_execute(struct storvsp_request *r, const struct storvsp_srb *srb,
@@ -201,12 +220,13 @@ static void storvsp_execute(struct storvsp_request *r, const struct storvsp_srb 
 		return;
 	}
 	if (cmd.cdb[0] == 0xa0) {
-		storvsp_report_luns(s, &cmd, &r->answer);
+		storvsp_report_luns(s, srb, &cmd, &r->answer);
 	} else {
 		scsi_execute(unit != NULL ? &unit->scsi : NULL, &cmd, &r->answer);
 	}
 	r->unit = unit;
 	if (r->answer.next == SCSI_DONE) {
+		storvsp_refused_data(r, &cmd);
 		storvsp_data_in(r);
 		storvsp_srb_finish(r, r->answer.data_bytes);
 		return;

@@ -16,50 +16,120 @@
 static const struct guid storvsp_interface =
 	GUID_INIT(0xba6163d9, 0x04a1, 0x4d29, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f);
 
-/* Requests that only wait for room in a ring do not touch the guest: they do not delay a pause. */
-static uint32_t storvsp_waiting(const struct storvsp *s)
+static struct storvsp_channel *storvsp_primary(struct storvsp *s)
 {
-	uint32_t n = 0;
+	return &s->channels[0];
+}
 
-	for (uint32_t i = 0; i <= s->sub_channels; i++) {
-		for (const struct list *l = s->channels[i].answers.next;
-		     l != &s->channels[i].answers; l = l->next) {
-			n++;
+/* ---- what ends: requests, channels, the pause ---- */
+
+/* Is anything left that may touch the guest? Answers that wait for room in a ring do not. All
+ * slots count: a rescinded sub-channel may still be closing. */
+static bool storvsp_draining(const struct storvsp *s)
+{
+	uint32_t waiting = 0;
+
+	for (uint32_t i = 0; i < ARRAY_LEN(s->channels); i++) {
+		if (s->channels[i].closing) {
+			return true;
+		}
+		list_for_each(link, &s->channels[i].answers)
+		{
+			waiting++;
 		}
 	}
-	return n;
+	return s->in_flight != waiting;
 }
 
 static void storvsp_pause_check(struct storvsp *s)
 {
 	vsp_done_fn done = s->pause_done;
 
-	if (done != NULL && s->in_flight == storvsp_waiting(s)) {
+	if (done != NULL && !storvsp_draining(s)) {
 		s->pause_done = NULL;
 		done(s->pause_arg);
 	}
 }
 
-static void storvsp_request_put(struct storvsp_request *r)
+static bool storvsp_sub_channels_busy(const struct storvsp *s)
+{
+	for (uint32_t i = 1; i < ARRAY_LEN(s->channels); i++) {
+		if (s->channels[i].open || s->channels[i].closing) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Answer close() when nothing of @ch is in flight. The primary is the last: what a guest opens
+ * next meets a controller without a trace of its earlier life. */
+static void storvsp_close_end(struct storvsp_channel *ch)
+{
+	struct storvsp_channel *primary = storvsp_primary(ch->s);
+	struct vmbus_channel *chan = ch->chan;
+	bool primary_next = ch != primary && primary->closing;
+
+	if (!ch->closing || ch->in_flight != 0 ||
+	    (ch == primary && storvsp_sub_channels_busy(ch->s))) {
+		return;
+	}
+	ch->closing = false;
+	if (ch->rescinded) {
+		ch->rescinded = false;
+		ch->chan = NULL;
+	}
+	vmbus_channel_closed(chan);
+	if (primary_next) {
+		storvsp_close_end(primary);
+	}
+}
+
+/* Something of @ch has ended. The caller's last use of @ch: who hears of a close or a pause may go
+ * on to the end of the device. */
+static void storvsp_settle(struct storvsp_channel *ch)
+{
+	struct storvsp *s = ch->s;
+	bool pausing = s->pause_done != NULL;
+
+	storvsp_close_end(ch);
+	if (pausing) {
+		storvsp_pause_check(s);
+	}
+}
+
+static void storvsp_request_free(struct storvsp_request *r)
 {
 	struct storvsp *s = r->channel->s;
-	struct storvsp_channel *ch = r->channel;
 
 	list_add_tail(&s->pool, &r->link);
-	ch->in_flight--;
+	r->channel->in_flight--;
 	s->in_flight--;
-	if (ch->closing && ch->in_flight == 0) {
-		ch->closing = false;
-		vmbus_channel_closed(ch->chan);
-	}
-	storvsp_pause_check(s);
 	if (s->pool_empty) {
 		s->pool_empty = false;
-		for (uint32_t i = 0; i <= s->sub_channels; i++) {
+		for (uint32_t i = 0; i < ARRAY_LEN(s->channels); i++) {
 			if (s->channels[i].open) {
 				vmbus_kick(s->channels[i].chan);
 			}
 		}
+	}
+}
+
+static void storvsp_request_put(struct storvsp_request *r)
+{
+	struct storvsp_channel *ch = r->channel;
+
+	storvsp_request_free(r);
+	storvsp_settle(ch);
+}
+
+/* Nobody is there any more to take them. */
+static void storvsp_answers_drop(struct storvsp_channel *ch)
+{
+	struct list *link;
+
+	while ((link = list_first(&ch->answers)) != NULL) {
+		list_del(link);
+		storvsp_request_free(list_entry(link, struct storvsp_request, link));
 	}
 }
 
@@ -109,6 +179,14 @@ void storvsp_answer(struct storvsp_request *r)
 }
 
 /* ---- control packets ---- */
+
+/* The doors of DVD drives: who locked them is gone. */
+static void storvsp_units_unlock(struct storvsp *s)
+{
+	for (uint32_t i = 0; i < STORVSP_LUNS_MAX; i++) {
+		s->units[i].scsi.locked = false;
+	}
+}
 
 static uint32_t storvsp_query_version(struct storvsp *s, const struct storvsp_packet *in)
 {
@@ -164,6 +242,7 @@ static uint32_t storvsp_control(struct storvsp *s, const struct storvsp_packet *
 	}
 	if (op == STORVSP_RESET_BUS || op == STORVSP_RESET_ADAPTER || op == STORVSP_RESET_LUN) {
 		/* Nothing to throw away: what is in flight on real disks completes as always. */
+		storvsp_units_unlock(s);
 		return STORVSP_STATUS_OK;
 	}
 	return STORVSP_STATUS_NOT_SUPPORTED;
@@ -174,8 +253,8 @@ static void storvsp_control_packet(struct storvsp_channel *ch, const struct stor
 {
 	struct storvsp *s = ch->s;
 	struct storvsp_packet reply = {.op = le32_make(STORVSP_COMPLETE_IO)};
-	uint32_t status = ch == &s->channels[0] ? storvsp_control(s, in, &reply)
-	                                        : STORVSP_STATUS_NOT_SUPPORTED;
+	uint32_t status = ch == storvsp_primary(s) ? storvsp_control(s, in, &reply)
+	                                           : STORVSP_STATUS_NOT_SUPPORTED;
 	uint32_t op = le32_get(in->op);
 
 	reply.status = le32_make(status);
@@ -216,6 +295,12 @@ static void storvsp_packet_handle(struct storvsp_channel *ch, const struct vmbus
 	r->reply = in;
 	r->reply.op = le32_make(STORVSP_COMPLETE_IO);
 	r->reply.status = le32_make(STORVSP_STATUS_OK);
+	if (ch->s->init != STORVSP_INIT_DONE) {
+		r->reply.status = le32_make(STORVSP_STATUS_INVALID_DEVICE_STATE);
+		r->reply.u.srb.srb_status = STORVSP_SRB_INVALID_REQUEST;
+		storvsp_answer(r);
+		return;
+	}
 	storvsp_srb(ch, pkt, &in, r);
 }
 
@@ -272,7 +357,7 @@ static int storvsp_open(struct vmbus_channel *chan, bool restored, void *arg)
 
 	(void)chan;
 	ch->open = true;
-	if (!restored && ch == &ch->s->channels[0]) {
+	if (!restored && ch == storvsp_primary(ch->s)) {
 		ch->s->init = STORVSP_INIT_BEGIN;
 	}
 	return 0;
@@ -281,33 +366,38 @@ static int storvsp_open(struct vmbus_channel *chan, bool restored, void *arg)
 static void storvsp_sub_channels_rescind(struct storvsp *s)
 {
 	for (uint32_t i = 1; i <= s->sub_channels; i++) {
-		vmbus_rescind(s->channels[i].chan);
+		struct storvsp_channel *ch = &s->channels[i];
+		struct vmbus_channel *chan = ch->chan;
+
+		ch->rescinded = ch->open || ch->closing;
+		if (!ch->rescinded) {
+			ch->chan = NULL; /* closed: this is the last use */
+		}
+		vmbus_rescind(chan);
 	}
 	s->sub_channels = 0;
+}
+
+/* The primary channel is closed, or about to be: back to the state before initialisation. */
+static void storvsp_forget(struct storvsp *s)
+{
+	s->init = STORVSP_INIT_BEGIN;
+	storvsp_units_unlock(s);
+	storvsp_sub_channels_rescind(s);
 }
 
 static void storvsp_close(struct vmbus_channel *chan, void *arg)
 {
 	struct storvsp_channel *ch = arg;
-	struct storvsp *s = ch->s;
-	struct list *link;
 
+	(void)chan;
 	ch->open = false;
 	ch->closing = true;
-	/* Hold one, so that dropping the answers cannot finish the close under our feet. */
-	ch->in_flight++;
-	while ((link = list_first(&ch->answers)) != NULL) {
-		list_del(link);
-		storvsp_request_put(list_entry(link, struct storvsp_request, link));
+	storvsp_answers_drop(ch);
+	if (ch == storvsp_primary(ch->s)) {
+		storvsp_forget(ch->s);
 	}
-	if (ch == &s->channels[0]) {
-		s->init = STORVSP_INIT_BEGIN;
-		storvsp_sub_channels_rescind(s);
-	}
-	if (--ch->in_flight == 0) {
-		ch->closing = false;
-		vmbus_channel_closed(chan);
-	}
+	storvsp_settle(ch);
 }
 
 static const struct vmbus_channel_ops storvsp_channel_ops = {
@@ -327,8 +417,7 @@ static int storvsp_offer(struct storvsp *s, uint32_t index)
 		.arg = ch,
 	};
 
-	*ch = (struct storvsp_channel){.s = s};
-	list_init(&ch->answers);
+	CHECK(ch->chan == NULL && !ch->closing);
 	return vmbus_offer(s->env.bus, &offer, &ch->chan);
 }
 
@@ -352,6 +441,10 @@ static void storvsp_destroy(struct vsp *vsp)
 	struct storvsp *s = (struct storvsp *)(void *)vsp;
 	struct errbuf eb = {0};
 
+	for (uint32_t i = 0; i < ARRAY_LEN(s->channels); i++) {
+		s->channels[i].open = false; /* nobody to kick */
+		storvsp_answers_drop(&s->channels[i]);
+	}
 	CHECK(s->in_flight == 0);
 	for (uint32_t i = 0; i < STORVSP_LUNS_MAX; i++) {
 		int err = blk_close(s->units[i].blk, &eb);
@@ -382,6 +475,15 @@ static void storvsp_resume(struct vsp *vsp)
 
 	CHECK(s->pause_done == NULL);
 	s->paused = false; /* vmbus_resume() makes every channel ready */
+	/* What was loaded may belong to a channel that is not open here. */
+	for (uint32_t i = 0; i < ARRAY_LEN(s->channels); i++) {
+		if (!s->channels[i].open) {
+			storvsp_answers_drop(&s->channels[i]);
+		}
+	}
+	if (!storvsp_primary(s)->open) {
+		storvsp_forget(s);
+	}
 }
 
 static const struct vsp_ops storvsp_ops = {
@@ -436,6 +538,10 @@ int storvsp_create(const struct vsp_env *env, const struct storvsp_cfg *cfg, str
 	                              ? cfg->sub_channels_max
 	                              : STORVSP_SUB_CHANNELS_MAX;
 	list_init(&s->pool);
+	for (uint32_t i = 0; i < ARRAY_LEN(s->channels); i++) {
+		s->channels[i].s = s;
+		list_init(&s->channels[i].answers);
+	}
 	s->requests = gw_calloc(STORVSP_REQUESTS, sizeof(*s->requests));
 	if (s->requests == NULL) {
 		err = errbuf_sys(eb, -ENOMEM, "cannot create a SCSI controller");
@@ -509,6 +615,7 @@ int storvsp_medium(struct vsp *vsp, uint32_t lun, struct blk *blk)
 	if (blk != NULL) {
 		blk_get_info(blk, &unit->scsi.info);
 		unit->scsi.attention_asc = 0x28; /* medium may have changed */
+		unit->scsi.attention_ascq = 0x00;
 	}
 	return 0;
 }

@@ -39,7 +39,8 @@ struct storvsp_channel {
 	struct vmbus_channel *chan; /* borrowed; NULL = sub-channel slot not used */
 	uint32_t in_flight;
 	bool open;
-	bool closing;
+	bool closing;        /* close() came and is not answered */
+	bool rescinded;      /* answering close() is the last use of chan */
 	struct list answers; /* requests whose answer did not fit into the ring */
 };
 
@@ -76,7 +77,7 @@ struct storvsp {
 	void *pause_arg;
 	struct storvsp_stats stats;
 	struct log_limit limit;
-	uint8_t packet[4096]; /* one packet of the ring: 64 bytes and at most 130 page numbers */
+	uint8_t packet[4096]; /* one packet of the ring: 64 bytes and at most 129 page numbers */
 };
 
 /* srb.c */

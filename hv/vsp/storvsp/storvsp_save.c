@@ -130,7 +130,7 @@ int storvsp_load(struct vsp *vsp, struct load *l)
 	if (load_error(l) == 0) {
 		err = storvsp_sub_channels_offer(s, sub_channels);
 		if (err != 0) {
-			return load_fail(l, err, "cannot offer sub-channels");
+			(void)load_fail(l, err, "cannot offer sub-channels");
 		}
 	}
 	for (uint32_t i = 0; i <= sub_channels && load_error(l) == 0; i++) {

@@ -7,6 +7,7 @@
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "hv/vhdx/path_int.h"
+#include "hv/vhdx/tool_int.h"
 #include "hv/vhdx/vhdx.h"
 #include "hv/vhdx/vhdx_int.h"
 
@@ -121,6 +122,32 @@ static int chain_open(struct chain *c, bool read_only, struct blk **out, struct 
 	}
 	*out = disk;
 	return 0;
+}
+
+int vhdx_tool_parent(const struct vhdx_files *files, const char *path,
+                     const struct vhdx_locator *locator, char *out, struct errbuf *eb)
+{
+	struct chain_link *child = gw_calloc(1, sizeof(*child));
+	struct chain c = {.files = files, .link = {child}, .count = 1};
+	int err;
+
+	if (child == NULL || strlen(path) >= sizeof(child->path)) {
+		free(child);
+		return errbuf_sys(eb, child == NULL ? -ENOMEM : -ENAMETOOLONG, "parent of %s",
+		                  path);
+	}
+	memcpy(child->path, path, strlen(path) + 1);
+	child->locator = gw_malloc(sizeof(*locator));
+	err = child->locator == NULL ? errbuf_sys(eb, -ENOMEM, "parent of %s", path) : 0;
+	if (err == 0) {
+		*child->locator = *locator;
+		err = chain_add_parent(&c, eb);
+	}
+	if (err == 0) {
+		memcpy(out, c.link[1]->path, VHDX_PATH_MAX);
+	}
+	chain_free(&c);
+	return err;
 }
 
 int vhdx_open_path(const struct vhdx_files *files, const char *path, bool read_only,

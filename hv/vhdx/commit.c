@@ -106,7 +106,11 @@ static void commit_activate(struct vhdx *v)
 
 	c->header = v->header;
 	guid_random(&c->header.file_write);
-	guid_random(&c->header.data_write);
+	if (guid_is_nil(&v->next_data_write)) {
+		guid_random(&c->header.data_write);
+	} else {
+		c->header.data_write = v->next_data_write;
+	}
 	c->again = true;
 	commit_header(v, false);
 }

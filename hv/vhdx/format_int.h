@@ -105,6 +105,7 @@ struct vhdx_metadata_table {
 		uint32_t offset; /* from the start of the region */
 		uint32_t bytes;  /* 0: the item is not there */
 	} item[VHDX_ITEM_COUNT];
+	uint32_t others_end; /* where items that we do not know end; 0: there are none */
 };
 
 /* What the items say; the locator is read apart. */
@@ -144,6 +145,12 @@ MUST_USE int vhdx_metadata_check(const struct vhdx_metadata *metadata, struct er
 #define VHDX_METADATA_ITEMS_BYTES (128u << 10)
 void vhdx_metadata_encode(const struct vhdx_metadata *metadata, const void *locator,
                           uint32_t locator_bytes, void *out);
+
+/*
+ * vhdx_metadata_entry_find() - where in the table @table[VHDX_METADATA_TABLE_BYTES], which was
+ * decoded before, the entry of @item is; 0: nowhere.
+ */
+uint32_t vhdx_metadata_entry_find(const void *table, enum vhdx_item item);
 
 /* vhdx_item_name() - for messages. */
 const char *vhdx_item_name(enum vhdx_item item);

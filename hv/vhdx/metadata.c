@@ -106,6 +106,7 @@ static int metadata_place(const struct vhdx_metadata_entry_wire *w, uint32_t reg
 		if ((flags & VHDX_METADATA_REQUIRED) != 0) {
 			return errbuf_set(eb, -ENOTSUP, "required item %s is unknown", text);
 		}
+		to->others_end = offset + bytes > to->others_end ? offset + bytes : to->others_end;
 		return 0;
 	}
 
@@ -157,6 +158,25 @@ int vhdx_metadata_table_decode(const void *buf, size_t len, uint32_t region_byte
 		}
 	}
 	*out = table;
+	return 0;
+}
+
+uint32_t vhdx_metadata_entry_find(const void *table, enum vhdx_item item)
+{
+	const uint8_t *p = table;
+	struct vhdx_metadata_table_wire w;
+
+	memcpy(&w, p, sizeof(w));
+	for (uint32_t i = 0; i < le16_get(w.count) && i < VHDX_METADATA_ENTRIES_MAX; i++) {
+		uint32_t at = (uint32_t)(sizeof(w) + i * sizeof(struct vhdx_metadata_entry_wire));
+		struct vhdx_metadata_entry_wire entry;
+
+		memcpy(&entry, p + at, sizeof(entry));
+		if (guid_equal(&entry.id, &metadata_known[item].id) &&
+		    (le32_get(entry.flags) & VHDX_METADATA_USER) == 0) {
+			return at;
+		}
+	}
 	return 0;
 }
 

@@ -151,7 +151,7 @@ static int txn_write(struct vhdx_txn *txn, uint8_t *entry, struct vhdx_header *h
 	return vhdx_header_store(v, header, eb);
 }
 
-int vhdx_txn_commit(struct vhdx_txn *txn, bool data_write, struct errbuf *eb)
+int vhdx_txn_commit(struct vhdx_txn *txn, const struct guid *data_write, struct errbuf *eb)
 {
 	struct vhdx *v = txn->v;
 	struct vhdx_header header = v->header;
@@ -169,8 +169,8 @@ int vhdx_txn_commit(struct vhdx_txn *txn, bool data_write, struct errbuf *eb)
 	}
 	guid_random(&header.log);
 	guid_random(&header.file_write);
-	if (data_write) {
-		guid_random(&header.data_write);
+	if (data_write != NULL) {
+		header.data_write = *data_write;
 	}
 	vhdx_log_entry_encode(&head, &header.log, txn->page, txn->count, entry);
 	err = txn_write(txn, entry, &header, eb);

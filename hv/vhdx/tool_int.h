@@ -41,7 +41,7 @@ MUST_USE int vhdx_tool_open(struct vhdx_tool *t, const struct vhdx_files *files,
 /* vhdx_tool_close() - Returns the file's error. */
 MUST_USE int vhdx_tool_close(struct vhdx_tool *t, struct errbuf *eb);
 
-#define VHDX_TXN_PAGES_MAX 64u
+#define VHDX_TXN_PAGES_MAX 64u /* two region tables and some more; fits any log */
 
 /* Changes of 4 KiB pages of metadata that happen together or not at all. */
 struct vhdx_txn {
@@ -61,9 +61,30 @@ MUST_USE int vhdx_txn_edit(struct vhdx_txn *txn, uint64_t offset, const void *bu
 
 /*
  * vhdx_txn_commit() - through the log: entry, header, pages in place, header.
- * @data_write: the disk's content changes with it.
+ * @data_write: the disk's new data write GUID, if its content changes with it; or NULL.
  * Returns 0; -EIO: the log will be replayed if the entry was whole.
  */
-MUST_USE int vhdx_txn_commit(struct vhdx_txn *txn, bool data_write, struct errbuf *eb);
+MUST_USE int vhdx_txn_commit(struct vhdx_txn *txn, const struct guid *data_write,
+                             struct errbuf *eb);
+
+/* vhdx_tool_resize() - vhdx_resize() that gives the disk the data write GUID @data_write. */
+MUST_USE int vhdx_tool_resize(const struct vhdx_files *files, const char *path,
+                              const struct vhdx_resize_cfg *cfg, const struct guid *data_write,
+                              struct errbuf *eb);
+
+/*
+ * vhdx_tool_parent() - the path of the parent that @locator of the disk at @path names: the first
+ * that can be opened. @out[VHDX_PATH_MAX].
+ * Returns 0; -ENOENT; -errno of opening it.
+ */
+MUST_USE int vhdx_tool_parent(const struct vhdx_files *files, const char *path,
+                              const struct vhdx_locator *locator, char *out, struct errbuf *eb);
+
+/*
+ * vhdx_tool_copy() - what @from holds but zeros to @to, which is all zero, as far as both go.
+ * Returns 0; -ECANCELED; -errno.
+ */
+MUST_USE int vhdx_tool_copy(struct blk *from, struct blk *to, const struct vhdx_progress *progress,
+                            struct errbuf *eb);
 
 #endif

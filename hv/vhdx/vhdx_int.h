@@ -192,6 +192,7 @@ struct vhdx {
 
 	bool active; /* the header says that the disk changes */
 	struct guid log_guid;
+	struct guid next_data_write; /* nil: any */
 	struct vhdx_space space;
 	uint64_t leaving_seq;   /* fragments that began before may touch what leaves */
 	bool leaving_committed; /* what leaves may go, as soon as older fragments are done */

@@ -3,10 +3,10 @@
 #define HV_VHDX_VHDX_TOOL_H
 
 /*
- * vhdx_tool - what `godwit disk` does to disks that no VM runs on: create, show, check. Each
- * function blocks, dispatching the ring of the files it opens, and must not be called from inside
- * a completion. A crash at any point leaves the disk as it was or as it is to be; where that is
- * not so, the comment says it.
+ * vhdx_tool - what `godwit disk` does to disks that no VM runs on: create, show, check, resize,
+ * convert, merge. Each blocks, dispatching the ring of the files it opens, and must
+ * not be called from inside a completion. A crash at any point leaves the disk as it was or as it
+ * is to be; where that is not so, the comment says it.
  */
 
 #include <stdbool.h>
@@ -105,5 +105,49 @@ struct vhdx_check_result {
 MUST_USE int vhdx_check(const struct vhdx_files *files, const char *path,
                         const struct vhdx_check_cfg *cfg, struct vhdx_check_result *out,
                         struct errbuf *eb);
+
+struct vhdx_resize_cfg {
+	uint64_t size_bytes;
+	bool discard; /* shrink even if there is data beyond the new end, which is lost */
+	struct vhdx_progress progress;
+};
+
+/*
+ * vhdx_resize() - another size, for a disk of any kind. What is added reads as zeros.
+ * Returns 0; -EINVAL size; -ENOTEMPTY blocks beyond the new end have data (the text says where
+ * the last one ends); -ENOTSUP the file cannot grow; -ENOSPC; as vhdx_open().
+ * Children of this disk cannot be opened on it any more.
+ */
+MUST_USE int vhdx_resize(const struct vhdx_files *files, const char *path,
+                         const struct vhdx_resize_cfg *cfg, struct errbuf *eb);
+
+enum vhdx_format { VHDX_FORMAT_DETECT, VHDX_FORMAT_RAW, VHDX_FORMAT_VHDX };
+
+struct vhdx_convert_cfg {
+	enum vhdx_format from; /* VHDX_FORMAT_DETECT: by the file identifier */
+	enum vhdx_format to;
+	/* To VHDX: as vhdx_create(), but not differencing; size of the source, and its sectors if
+	 * it is a VHDX. */
+	struct vhdx_create_cfg create;
+	struct vhdx_progress progress;
+};
+
+/*
+ * vhdx_convert() - copy a disk, with all its parents, into a new file of another format or kind.
+ * Zeros are not copied. Returns 0; as vhdx_create() and vhdx_open(). On failure the new file is
+ * removed.
+ */
+MUST_USE int vhdx_convert(const struct vhdx_files *files, const char *from, const char *to,
+                          const struct vhdx_convert_cfg *cfg, struct errbuf *eb);
+
+/*
+ * vhdx_merge() - write what a differencing disk has over its parent into the parent, which then
+ * holds what the child shows. The child remains, and can be removed then.
+ * After a crash or failure the child still shows the same; merge again. Other children of the
+ * parent cannot be opened any more from the moment this starts.
+ * Returns 0; -EINVAL it has no parent; -EBUSY; -ENOSPC; as vhdx_open().
+ */
+MUST_USE int vhdx_merge(const struct vhdx_files *files, const char *path,
+                        const struct vhdx_progress *progress, struct errbuf *eb);
 
 #endif

@@ -194,6 +194,120 @@ static void failed_metadata_stops_writing_but_not_reading(void **state)
 	disk_destroy(&d);
 }
 
+/* A driver that keeps one write back, on its way to the file. */
+struct gate {
+	struct blk blk;
+	struct blk *file;
+	bool closed; /* the next write stays here */
+	struct blk_req *held;
+	struct blk_req lower;
+};
+
+static void gate_done(struct blk_req *lower, int result)
+{
+	struct blk_req *req = lower->arg;
+	struct gate *g = (struct gate *)(uintptr_t)req->priv[0];
+
+	free(lower);
+	blk_complete(&g->blk, req, result);
+}
+
+static void gate_pass(struct gate *g, struct blk_req *req)
+{
+	struct blk_req *lower = malloc(sizeof(*lower));
+
+	assert_non_null(lower);
+	req->priv[0] = (uintptr_t)g;
+	*lower = (struct blk_req){.op = req->op,
+	                          .flags = req->flags,
+	                          .offset_bytes = req->offset_bytes,
+	                          .len_bytes = req->len_bytes,
+	                          .iov = req->iov,
+	                          .iov_count = req->iov_count,
+	                          .done = gate_done,
+	                          .arg = req};
+	blk_submit(g->file, lower);
+}
+
+static void gate_submit(struct blk *blk, struct blk_req *req)
+{
+	struct gate *g = container_of(blk, struct gate, blk);
+
+	if (g->closed && req->op == BLK_WRITE) {
+		g->closed = false;
+		g->held = req;
+		return;
+	}
+	gate_pass(g, req);
+}
+
+static void gate_info(const struct blk *blk, struct blk_info *out)
+{
+	blk_get_info(((const struct gate *)(const void *)blk)->file, out);
+}
+
+static int gate_close(struct blk *blk, struct errbuf *eb)
+{
+	return blk_close(container_of(blk, struct gate, blk)->file, eb);
+}
+
+static const struct blk_ops gate_ops = {
+	.name = "gate", .submit = gate_submit, .info = gate_info, .close = gate_close};
+
+static void late_done(struct blk_req *req, int result)
+{
+	*(int *)req->arg = result;
+}
+
+static void storage_is_not_reused_while_a_request_is_on_its_way_there(void **state)
+{
+	struct disk d;
+	struct gate g = {.closed = false};
+	struct vhdx_cfg cfg;
+	static uint8_t old[4096];
+	static uint8_t new[1 << 20];
+	static uint8_t back[1 << 20];
+	const struct iovec iov = {.iov_base = old, .iov_len = sizeof(old)};
+	int result = 1;
+	struct blk_req late = {.op = BLK_WRITE,
+	                       .len_bytes = sizeof(old),
+	                       .iov = &iov,
+	                       .iov_count = 1,
+	                       .done = late_done,
+	                       .arg = &result};
+
+	(void)state;
+	memset(old, 0x11, sizeof(old));
+	memset(new, 0x22, sizeof(new));
+	disk_create(&d, &(struct disk_cfg){.kind = VHDX_DYNAMIC});
+	g.file = fake_disk_blk(d.file);
+	blk_init(&g.blk, &gate_ops, d.ring);
+	cfg = (struct vhdx_cfg){.file = &g.blk};
+	assert_int_equal(vhdx_open(&cfg, &d.blk, NULL), 0);
+	assert_int_equal(blk_sync_write(d.blk, 0, old, sizeof(old)), 0);
+	assert_int_equal(blk_sync_flush(d.blk), 0);
+	g.closed = true;
+	blk_submit(d.blk, &late); /* on its way to the storage of block 0, and stays there */
+	assert_non_null(g.held);
+	assert_int_equal(blk_sync_discard(d.blk, 0, DISK_MIB), 0);
+	assert_int_equal(blk_sync_flush(d.blk), 0);
+	assert_int_equal(blk_sync_flush(d.blk), 0);
+	assert_int_equal(blk_sync_write(d.blk, DISK_MIB, new, sizeof(new)), 0);
+	gate_pass(&g, g.held);
+	while (result == 1) {
+		assert_true(uring_wait(d.ring, UINT64_MAX) >= 0);
+	}
+	assert_int_equal(result, 0);
+	assert_int_equal(blk_sync_read(d.blk, DISK_MIB, back, sizeof(back)), 0);
+	assert_memory_equal(back, new, sizeof(back));
+	/* Once it is over, the storage can be had again. */
+	assert_int_equal(blk_sync_flush(d.blk), 0);
+	assert_int_equal(blk_sync_write(d.blk, 2 * DISK_MIB, new, sizeof(new)), 0);
+	disk_close(&d);
+	assert_int_equal(fake_disk_size(d.file), 6 * DISK_MIB);
+	disk_destroy(&d);
+}
+
 static void each_failing_allocation_of_open_is_reported(void **state)
 {
 	struct disk d;
@@ -232,6 +346,7 @@ int main(void)
 		cmocka_unit_test(random_requests_agree_with_the_model),
 		cmocka_unit_test(a_full_file_system_fails_writes_and_nothing_else),
 		cmocka_unit_test(failed_metadata_stops_writing_but_not_reading),
+		cmocka_unit_test(storage_is_not_reused_while_a_request_is_on_its_way_there),
 		cmocka_unit_test(each_failing_allocation_of_open_is_reported),
 	};
 

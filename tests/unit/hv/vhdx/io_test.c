@@ -194,11 +194,12 @@ static void failed_metadata_stops_writing_but_not_reading(void **state)
 	disk_destroy(&d);
 }
 
-/* A driver that keeps one write back, on its way to the file. */
+/* A driver that keeps one request back, on its way to the file. */
 struct gate {
 	struct blk blk;
 	struct blk *file;
-	bool closed; /* the next write stays here */
+	bool closed; /* the next request of this kind stays here */
+	enum blk_op kind;
 	struct blk_req *held;
 	struct blk_req lower;
 };
@@ -233,7 +234,7 @@ static void gate_submit(struct blk *blk, struct blk_req *req)
 {
 	struct gate *g = container_of(blk, struct gate, blk);
 
-	if (g->closed && req->op == BLK_WRITE) {
+	if (g->closed && req->op == g->kind) {
 		g->closed = false;
 		g->held = req;
 		return;
@@ -262,7 +263,7 @@ static void late_done(struct blk_req *req, int result)
 static void storage_is_not_reused_while_a_request_is_on_its_way_there(void **state)
 {
 	struct disk d;
-	struct gate g = {.closed = false};
+	struct gate g = {.kind = BLK_WRITE};
 	struct vhdx_cfg cfg;
 	static uint8_t old[4096];
 	static uint8_t new[1 << 20];
@@ -308,6 +309,58 @@ static void storage_is_not_reused_while_a_request_is_on_its_way_there(void **sta
 	disk_destroy(&d);
 }
 
+/* Block 0 is being allocated for a write while all of it is zeroed. */
+static void a_block_on_its_way_into_the_table_is_not_passed_by(void **state)
+{
+	struct disk d;
+	struct gate g = {.kind = BLK_RESIZE};
+	struct vhdx_cfg cfg;
+	static uint8_t buf[4096];
+	const struct iovec iov = {.iov_base = buf, .iov_len = sizeof(buf)};
+	int written = 1;
+	int zeroed = 1;
+	struct blk_req write = {.op = BLK_WRITE,
+	                        .len_bytes = sizeof(buf),
+	                        .iov = &iov,
+	                        .iov_count = 1,
+	                        .done = late_done,
+	                        .arg = &written};
+	struct blk_req zero = {
+		.op = BLK_ZERO, .len_bytes = DISK_MIB, .done = late_done, .arg = &zeroed};
+	uint64_t sector = 8;
+
+	(void)state;
+	disk_create(&d, &(struct disk_cfg){.kind = VHDX_DIFFERENCING});
+	while (d.parent_model.sector[sector].version[0].stamp == 0) {
+		sector++;
+	}
+	assert_true(sector < DISK_MIB / 512); /* the parent has something in block 0 */
+	g.file = fake_disk_blk(d.file);
+	blk_init(&g.blk, &gate_ops, d.ring);
+	cfg = (struct vhdx_cfg){.file = &g.blk, .parent = disk_parent(&d)};
+	assert_int_equal(vhdx_open(&cfg, &d.blk, NULL), 0);
+	/* The file grew once, for the sector bitmap and two blocks: the next one needs more. */
+	assert_int_equal(blk_sync_write(d.blk, DISK_MIB, buf, sizeof(buf)), 0);
+	assert_int_equal(blk_sync_write(d.blk, 2 * DISK_MIB, buf, sizeof(buf)), 0);
+	g.closed = true;
+	blk_submit(d.blk, &write);
+	assert_non_null(g.held);
+	blk_submit(d.blk, &zero);
+	assert_int_equal(blk_sync_read(d.blk, DISK_MIB, buf, sizeof(buf)), 0); /* others go on */
+	gate_pass(&g, g.held);
+	while (written == 1 || zeroed == 1) {
+		assert_true(uring_wait(d.ring, UINT64_MAX) >= 0);
+	}
+	assert_int_equal(written | zeroed, 0);
+	memset(buf, 1, sizeof(buf));
+	assert_int_equal(blk_sync_read(d.blk, sector * 512, buf, 512), 0);
+	for (size_t i = 0; i < 512; i++) {
+		assert_int_equal(buf[i], 0);
+	}
+	disk_close(&d);
+	disk_destroy(&d);
+}
+
 static void each_failing_allocation_of_open_is_reported(void **state)
 {
 	struct disk d;
@@ -347,6 +400,7 @@ int main(void)
 		cmocka_unit_test(a_full_file_system_fails_writes_and_nothing_else),
 		cmocka_unit_test(failed_metadata_stops_writing_but_not_reading),
 		cmocka_unit_test(storage_is_not_reused_while_a_request_is_on_its_way_there),
+		cmocka_unit_test(a_block_on_its_way_into_the_table_is_not_passed_by),
 		cmocka_unit_test(each_failing_allocation_of_open_is_reported),
 	};
 

@@ -77,18 +77,21 @@ static int chain_add_parent(struct chain *c, struct errbuf *eb)
 	const struct chain_link *child = c->link[c->count - 1];
 	const char *names[] = {child->locator->relative_path, child->locator->absolute_path};
 	char path[VHDX_PATH_MAX];
-	int err = -ENOENT;
+	struct errbuf fault = {.text = ""}; /* of a place where it is not is no fault yet */
+	int err = errbuf_set(&fault, -ENOENT, "the parent locator names no path");
 
-	(void)errbuf_set(eb, -ENOENT, "the locator names no path");
 	for (size_t i = 0; i < ARRAY_LEN(names) && err == -ENOENT; i++) {
 		if (names[i][0] == '\0' ||
 		    vhdx_path_resolve(child->path, names[i], path, sizeof(path)) != 0) {
 			continue;
 		}
-		err = chain_add(c, path, true, eb);
+		err = chain_add(c, path, true, &fault);
 		if (err != 0) {
-			errbuf_prepend(eb, "parent %s", path);
+			errbuf_prepend(&fault, "parent %s", path);
 		}
+	}
+	if (err != 0 && eb != NULL) {
+		*eb = fault;
 	}
 	return err;
 }

@@ -273,6 +273,10 @@ static int create_complete(const struct vhdx_files *files, const char *path, con
 		err = vhdx_path_relative(child_abs, locator->absolute_path, locator->relative_path,
 		                         sizeof(locator->relative_path));
 	}
+	/* As Windows writes them; relative paths are already so. */
+	for (char *c = locator->absolute_path; *c != '\0'; c++) {
+		*c = *c == '/' ? '\\' : *c;
+	}
 	return err != 0 ? errbuf_sys(eb, err, "the way from %s to its parent %s", path, parent) : 0;
 }
 

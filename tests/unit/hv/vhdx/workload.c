@@ -288,13 +288,13 @@ static enum blk_op choose_op(struct workload *w)
 	if (dice < 10) {
 		return BLK_FLUSH;
 	}
-	if (dice < 30) {
+	if (dice < 30 && !w->no_reads) {
 		return BLK_READ;
 	}
-	if (dice < 42 && !w->no_trim) {
+	if (dice >= 30 && dice < 42 && !w->no_trim) {
 		return BLK_ZERO;
 	}
-	return dice < 52 && !w->no_trim ? BLK_DISCARD : BLK_WRITE;
+	return dice >= 42 && dice < 52 && !w->no_trim ? BLK_DISCARD : BLK_WRITE;
 }
 
 /* The buffer as several pieces of odd lengths. */

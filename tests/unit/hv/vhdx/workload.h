@@ -56,6 +56,7 @@ struct workload {
 	uint32_t completed;
 	int error; /* the first failure of a request */
 	bool no_trim;
+	bool no_reads;                  /* writes instead */
 	struct workload_sector *sector; /* owned */
 	struct workload_slot slot[WORKLOAD_DEPTH];
 };

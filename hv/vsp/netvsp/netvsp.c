@@ -46,13 +46,13 @@ bool netvsp_coalesces(const struct netvsp *n)
 void netvsp_tap_update(struct netvsp *n)
 {
 	const struct ndis_offload *o = &n->nego.offload;
-	bool coalesce = netvsp_can_coalesce(n);
-	bool checksum = o->rx4_tcp || o->rx4_udp || o->rx6_tcp || o->rx6_udp;
+	bool tso4 = o->rsc4 && netvsp_can_coalesce(n);
+	bool tso6 = o->rsc6 && netvsp_can_coalesce(n);
+	bool checksum = o->rx4_tcp || o->rx4_udp || o->rx6_tcp || o->rx6_udp || tso4 || tso6;
 	int err = n->tap->filter(n->queues[0].fd, n->spoofing ? NULL : n->mac_now);
 
 	if (err == 0) {
-		err = n->tap->offload(n->queues[0].fd, checksum, coalesce && o->rsc4,
-		                      coalesce && o->rsc6);
+		err = n->tap->offload(n->queues[0].fd, checksum, tso4, tso6);
 	}
 	if (err != 0) {
 		log_limited(&n->limit, LOG_LEVEL_ERR, NETVSP_TAG,

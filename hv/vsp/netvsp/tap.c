@@ -62,7 +62,7 @@ static int tap_offload(int fd, bool checksum, bool tso4, bool tso6)
 {
 	unsigned long flags = 0;
 
-	if (checksum || tso4 || tso6) {
+	if (checksum) {
 		flags |= TUN_F_CSUM;
 	}
 	if (tso4) {

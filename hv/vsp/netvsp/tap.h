@@ -23,7 +23,7 @@ struct tap_ops {
 	 */
 	int (*setup)(int fd, struct errbuf *eb);
 	/* Which frames the kernel may leave for us to finish: without a checksum; with @tso4 or
-	 * @tso6 (they imply @checksum) also several segments in one. Returns 0; -errno. */
+	 * @tso6 (not without @checksum) also several segments in one. Returns 0; -errno. */
 	int (*offload)(int fd, bool checksum, bool tso4, bool tso6);
 	/* Drop what is neither for @mac nor multicast, in the kernel; NULL = take all. Returns 0;
 	 * -errno. */

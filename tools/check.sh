@@ -5,6 +5,7 @@
 #   tools/check.sh quick    format, layers and doors, debug build, unit and sim tests
 #   tools/check.sh          all: also clang, ASan+UBSan, TSan, headers alone, clang-tidy, cppcheck
 #   tools/check.sh STEP...  only these: format tidy scripts debug asan clang-asan tsan headers clang-tidy cppcheck
+#   tools/check.sh lint     clang-tidy and cppcheck for what differs from main only
 set -eu
 cd "$(git rev-parse --show-toplevel)"
 jobs=$(nproc)
@@ -64,16 +65,32 @@ step_headers() { # every header compiles alone
 		'echo "#include \"@\"" | cc -std=c17 -D_GNU_SOURCE -Wall -Werror -fsyntax-only -I. -Ibuild/debug -x c - || { echo "header does not stand alone: @"; exit 255; }'
 }
 
-step_clang_tidy() {
+lint_clang_tidy() { # C files on stdin
 	# Built, not only configured: some headers are generated.
 	[ -f build/debug/build.ninja ] || cmake --preset debug >/dev/null
-	cmake --build build/debug -j "$jobs" >build/debug/build.log
-	sources '*.c' | xargs -P "$jobs" -n 4 clang-tidy -p build/debug --quiet --warnings-as-errors='*' 2>/dev/null
+	cmake --build build/debug -j "$jobs" >build/debug/build.log </dev/null
+	xargs -r -P "$jobs" -n 4 clang-tidy -p build/debug --quiet --warnings-as-errors='*' 2>/dev/null
 }
 
-step_cppcheck() {
-	sources '*.c' | xargs cppcheck --quiet -j "$jobs" --library=tools/cppcheck.cfg --std=c11 \
+lint_cppcheck() { # C files on stdin
+	xargs -r cppcheck --quiet -j "$jobs" --library=tools/cppcheck.cfg --std=c11 \
 		--enable=warning,performance,portability --inline-suppr --error-exitcode=2 -I.
+}
+
+step_clang_tidy() { sources '*.c' | lint_clang_tidy; }
+step_cppcheck() { sources '*.c' | lint_cppcheck; }
+
+changed() { # C files that differ from main, committed or not
+	from=$(git merge-base HEAD main 2>/dev/null || git rev-parse HEAD)
+	{
+		git diff --name-only --diff-filter=d "$from" -- '*.c'
+		git ls-files --others --exclude-standard '*.c'
+	} | sort -u
+}
+
+step_lint() {
+	changed | lint_clang_tidy
+	changed | lint_cppcheck
 }
 
 case ${1:-all} in

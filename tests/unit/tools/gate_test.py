@@ -88,7 +88,9 @@ class Gate(unittest.TestCase):
         (cls.dir / "base").mkdir()
         for name, text in GOOD.items():
             (cls.dir / name).write_text(text, encoding="utf-8")
-        subprocess.run(["git", "init", "-q", "."], cwd=cls.dir, check=True)
+        for words in (["init", "-q", "-b", "main", "."], ["add", "-A"],
+                      ["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "tree: miniature"]):
+            subprocess.run(["git", *words], cwd=cls.dir, check=True)
 
     def gate(self, *steps):
         """Runs steps of the gate."""
@@ -171,6 +173,11 @@ class Gate(unittest.TestCase):
     def test_what_clang_tidy_sees(self):
         self.body(["if (a == 0)", "\treturn b;"])
         self.assert_caught("clang-tidy", "readability-braces-around-statements")
+
+    def test_lint_sees_only_what_changed(self):
+        self.assertEqual(self.gate("lint").returncode, 0)
+        self.body(["if (a == 0)", "\treturn b;"])
+        self.assert_caught("lint", r"base/sum\.c:\d+:\d+: error: .*readability-braces")
 
     def test_what_cppcheck_sees(self):
         self.body(["int *p = 0;", "*p = a;"])

@@ -248,6 +248,7 @@ bool vhdx_alloc_busy(struct vhdx *v, uint64_t index)
 	return a != NULL && a->step != VHDX_ALLOC_IDLE;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): only by what waited, once a block */
 int vhdx_alloc_start(struct vhdx *v, struct blk_req *req, uint64_t index)
 {
 	const struct vhdx_geometry *g = &v->geo;

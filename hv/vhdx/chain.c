@@ -143,6 +143,7 @@ int vhdx_tool_parent(const struct vhdx_files *files, const char *path,
 	child->locator = gw_malloc(sizeof(*locator));
 	err = child->locator == NULL ? errbuf_sys(eb, -ENOMEM, "parent of %s", path) : 0;
 	if (err == 0) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): err is 0 */
 		*child->locator = *locator;
 		err = chain_add_parent(&c, eb);
 	}
@@ -160,6 +161,7 @@ int vhdx_open_path(const struct vhdx_files *files, const char *path, bool read_o
 	int err = chain_add(&c, path, read_only, eb);
 
 	*out = NULL;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): err is 0 */
 	while (err == 0 && c.link[c.count - 1]->locator != NULL) {
 		err = chain_add_parent(&c, eb);
 	}

@@ -109,6 +109,7 @@ static uint64_t change_in_block(const struct vhdx *v, uint64_t pos, uint64_t len
 }
 
 /* Make the whole block of @pos a block without data, in @state. */
+/* NOLINTNEXTLINE(bugprone-easily-swappable-parameters): a range and its state */
 static int64_t change_drop(struct vhdx *v, struct blk_req *req, uint64_t pos, uint64_t len,
                            enum vhdx_state state)
 {

@@ -98,6 +98,7 @@ static int check_region_tables(struct check *c, struct errbuf *eb)
 		err = state[i] < 0 ? state[i] : 0;
 	}
 	if (err == 0 &&
+	    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): err is 0 */
 	    (state[0] != 0 || state[1] != 0 || memcmp(buf[0], buf[1], VHDX_REGION_BYTES) != 0)) {
 		uint32_t bad = state[0] != 0 ? 0 : 1;
 		const char *why = state[bad] != 0 ? fault[bad].text : "differs from the first";
@@ -212,7 +213,7 @@ int vhdx_check(const struct vhdx_files *files, const char *path, const struct vh
                struct vhdx_check_result *out, struct errbuf *eb)
 {
 	struct check c = {.cfg = cfg, .result = out};
-	struct errbuf local;
+	struct errbuf local = {.text = ""};
 	bool dirty = false;
 	int close_err;
 	int err;

@@ -41,6 +41,7 @@ static void commit_req_done(struct blk_req *req, int result)
 
 /* Start one I/O of the current step; @slot tells those of a step apart. */
 static void commit_submit(struct vhdx *v, uint32_t slot, enum blk_op op, uint64_t offset,
+                          /* NOLINTNEXTLINE(readability-non-const-parameter): reads write to it */
                           uint8_t *buf, uint32_t len)
 {
 	struct vhdx_commit *c = &v->commit;
@@ -254,7 +255,8 @@ static void commit_apply(struct vhdx *v)
 		uint32_t n = 1;
 
 		while (first + n < c->pages &&
-		       c->page_offset[first + n] == c->page_offset[first] + n * VHDX_PAGE_BYTES) {
+		       c->page_offset[first + n] ==
+		               c->page_offset[first] + (uint64_t)n * VHDX_PAGE_BYTES) {
 			n++;
 		}
 		c->applied += n;

@@ -201,7 +201,7 @@ int vhdx_format_with(struct blk *file, const struct vhdx_create_cfg *cfg,
                      struct errbuf *eb)
 {
 	struct create c = {.file = file};
-	struct errbuf local;
+	struct errbuf local = {.text = ""};
 	int err;
 
 	eb = eb != NULL ? eb : &local;
@@ -275,7 +275,9 @@ static int create_complete(const struct vhdx_files *files, const char *path, con
 	}
 	/* As Windows writes them; relative paths are already so. */
 	for (char *c = locator->absolute_path; *c != '\0'; c++) {
-		*c = *c == '/' ? '\\' : *c;
+		if (*c == '/') {
+			*c = '\\';
+		}
 	}
 	return err != 0 ? errbuf_sys(eb, err, "the way from %s to its parent %s", path, parent) : 0;
 }

@@ -105,7 +105,7 @@ static bool io_frag_memory(struct vhdx *v, struct vhdx_frag *frag, const struct 
 		uint32_t which = (uint32_t)__builtin_ctz(free_iovs);
 
 		v->iovs_busy |= 1u << which;
-		frag->iovs = out = &v->iovs[which * BLK_IOV_MAX];
+		frag->iovs = out = &v->iovs[(size_t)which * BLK_IOV_MAX];
 	}
 	frag->req.iov = out;
 	frag->req.iov_count = io_slice(req, io, len, out);

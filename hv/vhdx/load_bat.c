@@ -3,6 +3,7 @@
 /* load_bat - the block allocation table and the map of the space it leaves. */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,12 +25,12 @@ static int load_bat_entries(struct vhdx *v, vhdx_fault_fn fault, void *arg, stru
 
 		err = blk_sync_read(v->file, v->regions.bat.offset + at, buf, part);
 		if (err != 0) {
-			(void)errbuf_sys(eb, err, "read at 0x%llx",
-			                 (unsigned long long)(v->regions.bat.offset + at));
+			(void)errbuf_sys(eb, err, "read at 0x%" PRIx64, v->regions.bat.offset + at);
 		}
 		for (size_t i = 0; err == 0 && i < part && index < v->geo.entry_count; i += 8) {
 			le64 entry;
 
+			/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): err is 0 */
 			memcpy(&entry, buf + i, sizeof(entry));
 			v->bat[index] = le64_get(entry);
 			err = vhdx_bat_entry_check(&v->geo, index, v->bat[index], v->file_bytes,

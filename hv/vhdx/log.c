@@ -278,8 +278,8 @@ void vhdx_log_entry_encode(const struct vhdx_log_entry *entry, const struct guid
 		memcpy(&d.leading, page, sizeof(d.leading));
 		memcpy(&d.trailing, page + SECTOR - sizeof(d.trailing), sizeof(d.trailing));
 		memcpy(data.data, page + sizeof(d.leading), sizeof(data.data));
-		memcpy(p + HEAD_BYTES + i * DESC_BYTES, &d, sizeof(d));
-		memcpy(p + desc_bytes + i * SECTOR, &data, sizeof(data));
+		memcpy(p + HEAD_BYTES + (size_t)i * DESC_BYTES, &d, sizeof(d));
+		memcpy(p + desc_bytes + (size_t)i * SECTOR, &data, sizeof(data));
 	}
 	memcpy(p, &w, sizeof(w));
 	w.checksum = le32_make(vhdx_crc(p, bytes, offsetof(struct vhdx_log_entry_wire, checksum)));
@@ -293,7 +293,7 @@ void vhdx_log_page_restore(void *entry, uint32_t index)
 	struct vhdx_log_desc_wire d;
 
 	memcpy(&w, p, sizeof(w));
-	memcpy(&d, p + HEAD_BYTES + index * DESC_BYTES, sizeof(d));
+	memcpy(&d, p + HEAD_BYTES + (size_t)index * DESC_BYTES, sizeof(d));
 	p += ((size_t)log_desc_sectors(le32_get(w.desc_count)) + index) * SECTOR;
 	memcpy(p, &d.leading, sizeof(d.leading));
 	memcpy(p + SECTOR - sizeof(d.trailing), &d.trailing, sizeof(d.trailing));

@@ -132,6 +132,7 @@ static int merge_link(struct merge *m, const struct guid *now, struct errbuf *eb
 /* ---- the data ---- */
 
 /* @len bytes of the child's file to the parent's disk at @pos. */
+/* NOLINTNEXTLINE(bugprone-easily-swappable-parameters): file, then disk, then length */
 static int merge_copy(struct merge *m, uint64_t offset, uint64_t pos, uint64_t len)
 {
 	int err = 0;
@@ -287,6 +288,7 @@ static int merge_run(struct merge *m, const struct vhdx_files *files, const char
 {
 	int err;
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open set it */
 	if (!m->child->metadata.has_parent) {
 		return errbuf_set(eb, -EINVAL, "has no parent to be merged into");
 	}
@@ -311,8 +313,8 @@ int vhdx_merge(const struct vhdx_files *files, const char *path,
                const struct vhdx_progress *progress, struct errbuf *eb)
 {
 	struct merge *m = gw_calloc(1, sizeof(*m));
-	struct errbuf local;
-	struct vhdx_tool t;
+	struct errbuf local = {.text = ""};
+	struct vhdx_tool t = {0};
 	int close_err;
 	int err;
 

@@ -30,7 +30,9 @@ int vhdx_path_resolve(const char *from, const char *name, char *out, size_t size
 		return -ENAMETOOLONG;
 	}
 	for (char *p = out + folder; *p != '\0'; p++) {
-		*p = *p == '\\' ? '/' : *p;
+		if (*p == '\\') {
+			*p = '/';
+		}
 	}
 	return 0;
 }
@@ -67,7 +69,7 @@ int vhdx_path_relative(const char *from, const char *to, char *out, size_t size)
 		if (*rest == '\\') {
 			return -EINVAL;
 		}
-		out[used++] = *rest == '/' ? '\\' : *rest;
+		out[used++] = (char)(*rest == '/' ? '\\' : *rest);
 	}
 	out[used] = '\0';
 	return 0;

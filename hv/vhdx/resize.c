@@ -147,6 +147,7 @@ static int resize_write_bat(struct resize *r, uint64_t first, struct errbuf *eb)
 		size_t len = (size_t)resize_round(left, VHDX_PAGE_BYTES);
 
 		len = len < VHDX_MIB ? len : VHDX_MIB;
+		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): err is 0 */
 		memset(buf, 0, len);
 		for (size_t i = 0; i < len / sizeof(le64) && first + i < r->geo.entry_count; i++) {
 			le64 entry = le64_make(r->bat[first + i]);
@@ -281,7 +282,7 @@ int vhdx_tool_resize(const struct vhdx_files *files, const char *path,
                      struct errbuf *eb)
 {
 	struct resize r = {0};
-	struct errbuf local;
+	struct errbuf local = {.text = ""};
 	struct vhdx_tool t;
 	int close_err;
 	int err;

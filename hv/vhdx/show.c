@@ -30,7 +30,7 @@ static int show_creator(struct blk *file, char out[VHDX_CREATOR_CHARS + 1], stru
 	for (; n < VHDX_CREATOR_CHARS && le16_get(w.creator[n]) != 0; n++) {
 		uint16_t c = le16_get(w.creator[n]);
 
-		out[n] = c >= ' ' && c < 127 ? (char)c : '?';
+		out[n] = (char)(c >= ' ' && c < 127 ? c : '?');
 	}
 	out[n] = '\0';
 	return 0;
@@ -69,7 +69,7 @@ static int show_file(struct vhdx_tool *t, const char *path, struct vhdx_show *ou
 int vhdx_show(const struct vhdx_files *files, const char *path, struct vhdx_show *out,
               struct errbuf *eb)
 {
-	struct errbuf local;
+	struct errbuf local = {.text = ""};
 	struct vhdx_tool t;
 	int close_err;
 	int err;

@@ -69,6 +69,7 @@ int ic_send(struct ic *ic, uint8_t flags, const void *payload, uint32_t len_byte
 	const void *from = payload;
 	const struct iovec iov[2] = {
 		{.iov_base = &h, .iov_len = sizeof(h)},
+		/* NOLINTNEXTLINE(performance-no-int-to-ptr): only read */
 		{.iov_base = (void *)(uintptr_t)from, .iov_len = len_bytes}, /* only read */
 	};
 	int err;

@@ -145,7 +145,7 @@ static void netframe_ip4_header_sum(uint8_t *ip)
 	uint16_t sum;
 
 	memset(ip + 10, 0, 2);
-	sum = (uint16_t)~netframe_fold(netframe_sum(ip, (ip[0] & 0x0fu) * 4u, 0));
+	sum = (uint16_t)~netframe_fold(netframe_sum(ip, (size_t)(ip[0] & 0x0fu) * 4u, 0));
 	memcpy(ip + 10, &sum, sizeof(sum));
 }
 
@@ -213,6 +213,7 @@ static int netframe_large_send(uint8_t *head, uint32_t head_bytes, uint32_t fram
 	return 0;
 }
 
+/* NOLINTNEXTLINE(bugprone-easily-swappable-parameters): sizes, then what was asked */
 static int netframe_checksum(uint8_t *head, uint32_t head_bytes, uint32_t frame_bytes,
                              uint32_t asked, struct netvsp_vnet_wire *vnet)
 {
@@ -264,7 +265,7 @@ static void netframe_shift(le16 *offset)
 
 bool netframe_is_tagged(const uint8_t *head)
 {
-	uint16_t type = netframe_be16(head + 2 * NETFRAME_MAC_BYTES);
+	uint16_t type = netframe_be16(head + (size_t)2 * NETFRAME_MAC_BYTES);
 
 	return type == NETFRAME_TYPE_VLAN || type == NETFRAME_TYPE_QINQ;
 }

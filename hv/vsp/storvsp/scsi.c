@@ -61,7 +61,9 @@ uint32_t scsi_block_bytes(const struct scsi_lun *lun)
 
 uint64_t scsi_blocks(const struct scsi_lun *lun)
 {
-	return lun->medium ? lun->info.size_bytes / scsi_block_bytes(lun) : 0;
+	uint32_t unit = scsi_block_bytes(lun);
+
+	return lun->medium && unit != 0 ? lun->info.size_bytes / unit : 0;
 }
 
 void scsi_io_result(enum blk_op op, int result, struct scsi_answer *out)

@@ -40,6 +40,7 @@ static void storvsp_save_channel(struct storvsp_channel *ch, struct save *s)
 
 void storvsp_save(const struct vsp *vsp, struct save *s)
 {
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr): read only */
 	struct storvsp *st = (struct storvsp *)(uintptr_t)vsp; /* for the list walk */
 	char name[SAVE_NAME_MAX + 1];
 

@@ -135,6 +135,10 @@ static void disks_convert_from_each_form_to_each_other(void **state)
 	struct vhdx_show *b = calloc(1, sizeof(*b));
 	struct blk *blk;
 
+	if (a == NULL || b == NULL) {
+		abort();
+	}
+
 	assert_true(a != NULL && b != NULL);
 	place_create(p, "a.vhdx", NULL, &cfg);
 	blk = place_open(p, "a.vhdx", false);

@@ -108,6 +108,7 @@ static uint32_t stamp_of(const struct workload *w, uint64_t sector, const uint8_
 /* The version that was there before the discards that led to version @i, or @i itself. */
 static uint32_t before_discard(const struct workload_sector *s, uint32_t i)
 {
+	/* cppcheck-suppress arrayIndexOutOfBoundsCond ; i is below the array's size */
 	while (i > 0 && s->version[i].stamp == WORKLOAD_DISCARDED) {
 		i--;
 	}

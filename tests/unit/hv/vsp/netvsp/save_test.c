@@ -310,8 +310,10 @@ static void damaged_states_are_refused_or_harmless(void **state)
 		save_end(&s);
 		assert_int_equal(save_finish(&s, &bytes, &len), 0);
 		/* The bus's own section follows as it was. */
-		bytes = realloc(bytes, len + (golden.len - l.section_end));
-		assert_non_null(bytes);
+		uint8_t *more = realloc(bytes, len + (golden.len - l.section_end));
+
+		assert_non_null(more);
+		bytes = more;
 		memcpy(bytes + len, golden.bytes + l.section_end, golden.len - l.section_end);
 		refused += load_once(v, bytes, len + golden.len - l.section_end) != 0;
 		free(bytes);

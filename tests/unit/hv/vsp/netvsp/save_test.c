@@ -57,7 +57,7 @@ static void the_driver_does_not_notice_a_move_during_its_probe(void **state)
 		if (step++ == at) {     \
 			netvsc_move(v); \
 		}                       \
-		what;                   \
+		(what);                 \
 	} while (0)
 		STEP(netvsc_open(v));
 		STEP(netvsc_negotiate(v));

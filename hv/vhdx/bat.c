@@ -69,7 +69,7 @@ int vhdx_bat_entry_check(const struct vhdx_geometry *g, uint64_t index, uint64_t
 	const char *what = payload ? "block" : "sector bitmap block";
 
 	if (!payload && !g->has_parent) {
-		return 0; /* without meaning there; qemu-img before 8.0 left garbage in them */
+		return 0; /* without meaning there; older versions of qemu-img left garbage there */
 	}
 	if ((entry & VHDX_BAT_RESERVED_MASK) != 0) {
 		return errbuf_set(eb, -EBADMSG, "%s %llu: reserved bits in 0x%llx", what,

@@ -22,6 +22,7 @@ struct chain {
 	const struct vhdx_files *files;
 	struct chain_link *link[VHDX_CHAIN_MAX]; /* owned */
 	uint32_t count;
+	bool look; /* only find the files: no replay */
 };
 
 static void chain_free(struct chain *c)
@@ -64,7 +65,7 @@ static int chain_add(struct chain *c, const char *path, bool read_only, struct e
 		return err;
 	}
 	c->link[c->count++] = link;
-	err = vhdx_peek(link->file, read_only, &link->locator, eb);
+	err = vhdx_peek(link->file, read_only, c->look, &link->locator, eb);
 	if (err != 0) {
 		errbuf_prepend(eb, "vhdx");
 	}
@@ -171,5 +172,39 @@ int vhdx_open_path(const struct vhdx_files *files, const char *path, bool read_o
 		err = chain_open(&c, read_only, out, eb);
 	}
 	chain_free(&c);
+	return err;
+}
+
+void vhdx_chain_fini(struct vhdx_chain *chain)
+{
+	for (uint32_t i = 0; i < chain->count; i++) {
+		free(chain->path[i]);
+	}
+	*chain = (struct vhdx_chain){0};
+}
+
+int vhdx_chain_find(const struct vhdx_files *files, const char *path, struct vhdx_chain *out,
+                    struct errbuf *eb)
+{
+	struct chain c = {.files = files, .look = true};
+	int err = chain_add(&c, path, true, eb);
+
+	*out = (struct vhdx_chain){0};
+	while (err == 0 && c.link[c.count - 1]->locator != NULL) {
+		err = chain_add_parent(&c, eb);
+	}
+	for (uint32_t i = 0; err == 0 && i < c.count; i++) {
+		out->path[i] = gw_strdup(c.link[i]->path);
+		if (out->path[i] == NULL) {
+			err = errbuf_sys(eb, -ENOMEM, "find the parents");
+		} else {
+			out->count++;
+		}
+	}
+	chain_free(&c);
+	if (err != 0) {
+		vhdx_chain_fini(out);
+		errbuf_prepend(eb, "%s", path);
+	}
 	return err;
 }

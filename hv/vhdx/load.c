@@ -388,7 +388,8 @@ int vhdx_load(struct vhdx *v, struct errbuf *eb)
 	return err;
 }
 
-int vhdx_peek(struct blk *file, bool read_only, struct vhdx_locator **locator, struct errbuf *eb)
+int vhdx_peek(struct blk *file, bool read_only, bool look, struct vhdx_locator **locator,
+              struct errbuf *eb)
 {
 	struct errbuf local = {.text = ""};
 	struct vhdx *v = gw_calloc(1, sizeof(*v));
@@ -400,6 +401,7 @@ int vhdx_peek(struct blk *file, bool read_only, struct vhdx_locator **locator, s
 	}
 	v->file = file;
 	v->read_only = read_only;
+	v->ignore_log = look;
 	err = vhdx_load(v, eb != NULL ? eb : &local);
 	if (err == 0) {
 		*locator = v->locator;

@@ -67,6 +67,23 @@ struct vhdx_files vhdx_files_raw(struct uring *ring);
 MUST_USE int vhdx_open_path(const struct vhdx_files *files, const char *path, bool read_only,
                             struct blk **out, struct errbuf *eb);
 
+/* The files of a disk: its own first, then its parent's, and so on. */
+struct vhdx_chain {
+	uint32_t count;
+	char *path[VHDX_CHAIN_MAX]; /* owned */
+};
+
+/*
+ * vhdx_chain_find() - which files vhdx_open_path() would open; for who opens them for a worker
+ * that sees no paths, and calls vhdx_open() on each, the last one first.
+ * Returns 0; -ENOENT, -ELOOP, -EBADMSG, ... as vhdx_open_path(), but does not look whether parents
+ * have changed. On failure *out is empty.
+ */
+MUST_USE int vhdx_chain_find(const struct vhdx_files *files, const char *path,
+                             struct vhdx_chain *out, struct errbuf *eb);
+
+void vhdx_chain_fini(struct vhdx_chain *chain);
+
 enum vhdx_kind { VHDX_FIXED, VHDX_DYNAMIC, VHDX_DIFFERENCING };
 
 struct vhdx_stat {

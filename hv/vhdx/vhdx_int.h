@@ -243,9 +243,10 @@ MUST_USE int vhdx_load(struct vhdx *v, struct errbuf *eb);
 
 /*
  * vhdx_peek() - does the disk in @file (borrowed) have a parent? *locator: free() it; or NULL.
+ * @look: at what is there, without a replay.
  * Returns as vhdx_load(), which it is.
  */
-MUST_USE int vhdx_peek(struct blk *file, bool read_only, struct vhdx_locator **locator,
+MUST_USE int vhdx_peek(struct blk *file, bool read_only, bool look, struct vhdx_locator **locator,
                        struct errbuf *eb);
 
 /* vhdx_load_bat() - BAT and space map. */

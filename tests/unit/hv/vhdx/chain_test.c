@@ -82,6 +82,14 @@ static void a_chain_shows_the_newest_of_each_sector(void **state)
 	place_expect(blk, 0, 2 * MIB, 0);
 	place_expect(blk, 3 * MIB + 512, 512, 33);
 	place_close(blk);
+	struct vhdx_chain chain;
+
+	assert_int_equal(vhdx_chain_find(&p->files, place_path(p, "top.avhdx"), &chain, NULL), 0);
+	assert_int_equal(chain.count, 3);
+	assert_string_equal(chain.path[0], place_path(p, "top.avhdx"));
+	assert_string_equal(chain.path[1], place_path(p, "sub/middle.avhdx"));
+	assert_string_equal(chain.path[2], place_path(p, "sub/../base.vhdx"));
+	vhdx_chain_fini(&chain);
 	/* The parents are as they were. */
 	blk = place_open(p, "sub/middle.avhdx", true);
 	place_expect(blk, 3 * MIB, MIB, 22);
@@ -232,6 +240,19 @@ static void each_failing_allocation_is_reported(void **state)
 		assert_null(blk);
 	}
 	place_close(blk);
+	for (uint32_t k = 1;; k++) {
+		struct vhdx_chain chain;
+
+		fault_arm(FAULT_ALLOC, k);
+		err = vhdx_chain_find(&p->files, place_path(p, "c.vhdx"), &chain, &eb);
+		fault_arm(FAULT_ALLOC, 0);
+		if (err == 0) {
+			vhdx_chain_fini(&chain);
+			break;
+		}
+		assert_int_equal(err, -ENOMEM);
+		assert_int_equal(chain.count, 0);
+	}
 }
 
 int main(void)

@@ -8,14 +8,14 @@
 #include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "hv/save/save.h"
 #include "hv/vmbus/vmbus.h"
 #include "hv/vsp/ic/ic_int.h"
 
 struct heartbeat {
 	struct ic ic; /* first */
 	uint64_t sequence;
-	uint64_t
-		answered_ns; /* monotonic; when the last answer came, or the service became ready */
+	uint64_t answered_ns; /* monotonic: the last answer, or when the service became ready */
 };
 
 static void heartbeat_beat(struct ic *ic)
@@ -55,6 +55,16 @@ static void heartbeat_closed(struct ic *ic)
 	(void)ic;
 }
 
+static void heartbeat_save(const struct ic *ic, struct save *s)
+{
+	save_u64(s, ((const struct heartbeat *)(const void *)ic)->sequence);
+}
+
+static void heartbeat_load(struct ic *ic, struct load *l)
+{
+	((struct heartbeat *)(void *)ic)->sequence = load_u64(l);
+}
+
 static const struct ic_service heartbeat_service = {
 	.kind = "heartbeat",
 	.interface_id = GUID_INIT(0x57164f39, 0x9115, 0x4e78, 0xab, 0x55, 0x38, 0x2f, 0x3b, 0xd5,
@@ -67,16 +77,18 @@ static const struct ic_service heartbeat_service = {
 	.message = heartbeat_message,
 	.closed = heartbeat_closed,
 	.timer = heartbeat_beat,
+	.save = heartbeat_save,
+	.load = heartbeat_load,
 };
 
 enum ic_health ic_heartbeat_health(const struct vsp *vsp, uint64_t now_ns)
 {
 	const struct heartbeat *h = (const struct heartbeat *)(const void *)vsp;
 
-	if (h->ic.state != IC_READY || h->ic.paused) {
+	if (h->ic.state != IC_READY || h->ic.paused || h->ic.ready_due) {
 		return IC_HEALTH_NONE;
 	}
-	return now_ns - h->answered_ns > IC_HEARTBEAT_LOST_NS ? IC_HEALTH_LOST : IC_HEALTH_OK;
+	return now_ns > h->answered_ns + IC_HEARTBEAT_LOST_NS ? IC_HEALTH_LOST : IC_HEALTH_OK;
 }
 
 int ic_heartbeat_create(const struct vsp_env *env, struct vsp **out, struct errbuf *eb)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "hv/save/save.h"
 #include "hv/vmbus/vmbus.h"
 #include "hv/vsp/ic/ic_int.h"
@@ -23,31 +24,51 @@ enum ic_state ic_state(const struct vsp *vsp)
 
 /* ---- the timer ---- */
 
+static void ic_timer_fired(struct uring_op *op, int32_t res, bool more);
+
+static void ic_timer_start(struct ic *ic)
+{
+	uint64_t now_ns = clock_now_ns();
+	uint64_t delay_ns = ic->timer_due_ns > now_ns ? ic->timer_due_ns - now_ns : 0;
+
+	ic->timer_op = (struct uring_op){.fn = ic_timer_fired, .arg = ic};
+	ic->timer_armed = true;
+	ic->timer_flight_ns = ic->timer_due_ns;
+	ic->timer_deferred = uring_prep_timeout(ic->env.ring, &ic->timer_op, delay_ns) != 0;
+	if (ic->timer_deferred) {
+		uring_defer(ic->env.ring, &ic->timer_op, 0); /* tries again at the next turn */
+	}
+}
+
 static void ic_timer_fired(struct uring_op *op, int32_t res, bool more)
 {
 	struct ic *ic = op->arg;
 
-	(void)res;
+	(void)res; /* also cancelled: it was to come earlier */
 	(void)more;
 	ic->timer_armed = false;
-	if (ic->timer_wanted && !ic->paused && ic->state == IC_READY) {
-		ic->timer_wanted = false;
-		ic->service->timer(ic);
+	if (!ic->timer_wanted || ic->paused || ic->state != IC_READY) {
+		return;
 	}
+	if (clock_now_ns() < ic->timer_due_ns) {
+		ic_timer_start(ic);
+		return;
+	}
+	ic->timer_wanted = false;
+	ic->service->timer(ic);
 }
 
 void ic_timer_arm(struct ic *ic, uint64_t delay_ns)
 {
+	ic->timer_due_ns = clock_now_ns() + delay_ns;
 	ic->timer_wanted = true;
-	if (ic->timer_armed) {
-		return; /* one in flight is enough: services have one rhythm */
-	}
-	ic->timer_op = (struct uring_op){.fn = ic_timer_fired, .arg = ic};
-	if (uring_prep_timeout(ic->env.ring, &ic->timer_op, delay_ns) == 0) {
-		ic->timer_armed = true;
-	} else {
-		log_limited(&ic->limit, LOG_LEVEL_WARN, ic->service->kind, "timer not armed vm=%s",
-		            ic->env.vm_name);
+	if (!ic->timer_armed) {
+		ic_timer_start(ic);
+	} else if (ic->timer_due_ns < ic->timer_flight_ns && !ic->timer_deferred &&
+	           uring_cancel(ic->env.ring, &ic->timer_op) == 0) {
+		/* The one in flight, of an earlier life of the channel, would come too late. One
+		 * that comes too early only looks at the clock and starts again. */
+		ic->timer_flight_ns = ic->timer_due_ns;
 	}
 }
 
@@ -81,6 +102,11 @@ int ic_send(struct ic *ic, uint8_t flags, const void *payload, uint32_t len_byte
 		vmbus_flush(ic->chan);
 	}
 	return err;
+}
+
+bool ic_is_answer(const struct ic *ic, const struct ic_header *h)
+{
+	return h->transaction == (uint8_t)(ic->transaction - 1);
 }
 
 static void ic_negotiate_send(struct ic *ic)
@@ -124,6 +150,23 @@ static bool ic_version_offered(const struct ic *ic, uint16_t major, uint16_t min
 	return false;
 }
 
+static bool ic_framework_offered(uint16_t major, uint16_t minor)
+{
+	for (uint32_t i = 0; i < ARRAY_LEN(ic_frameworks); i++) {
+		if (ic_frameworks[i].major == major && ic_frameworks[i].minor == minor) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Are these versions two that we offered? */
+static bool ic_agreed(const struct ic *ic)
+{
+	return ic_framework_offered(ic->framework_major, ic->framework_minor) &&
+	       ic_version_offered(ic, ic->service_major, ic->service_minor);
+}
+
 static void ic_negotiated(struct ic *ic, const uint8_t *payload, uint32_t len_bytes)
 {
 	struct {
@@ -141,7 +184,7 @@ static void ic_negotiated(struct ic *ic, const uint8_t *payload, uint32_t len_by
 	ic->service_major = le16_get(m.versions[1].major);
 	ic->service_minor = le16_get(m.versions[1].minor);
 	if (le16_get(m.head.framework_count) != 1 || le16_get(m.head.service_count) != 1 ||
-	    !ic_version_offered(ic, ic->service_major, ic->service_minor)) {
+	    !ic_agreed(ic)) {
 		log_limited(&ic->limit, LOG_LEVEL_WARN, ic->service->kind,
 		            "no version in common vm=%s", ic->env.vm_name);
 		ic->state = IC_REFUSED;
@@ -211,14 +254,17 @@ static int ic_open(struct vmbus_channel *chan, bool restored, void *arg)
 	return 0;
 }
 
-static void ic_close(struct vmbus_channel *chan, void *arg)
+static void ic_down(struct ic *ic)
 {
-	struct ic *ic = arg;
-
 	ic->state = IC_CLOSED;
 	ic->timer_wanted = false;
 	ic->ready_due = false;
 	ic->service->closed(ic);
+}
+
+static void ic_close(struct vmbus_channel *chan, void *arg)
+{
+	ic_down(arg);
 	vmbus_channel_closed(chan);
 }
 
@@ -233,13 +279,16 @@ static const struct vmbus_channel_ops ic_channel_ops = {
 static void ic_destroy(struct vsp *vsp)
 {
 	struct ic *ic = (struct ic *)(void *)vsp;
+	bool cancelled = false;
 
 	ic->timer_wanted = false;
-	if (ic->timer_armed) {
-		CHECK(uring_cancel(ic->env.ring, &ic->timer_op) == 0);
-	}
 	while (ic->timer_armed) {
-		CHECK(uring_wait(ic->env.ring, UINT64_MAX) >= 0);
+		int err;
+
+		cancelled = cancelled || ic->timer_deferred ||
+		            uring_cancel(ic->env.ring, &ic->timer_op) == 0;
+		err = uring_wait(ic->env.ring, UINT64_MAX);
+		CHECK(err >= 0 || err == -EINTR);
 	}
 	free(ic);
 }
@@ -257,6 +306,9 @@ static void ic_resume(struct vsp *vsp)
 	struct ic *ic = (struct ic *)(void *)vsp;
 
 	ic->paused = false;
+	if (ic->state != IC_CLOSED && !vmbus_channel_is_open(ic->chan)) {
+		ic_down(ic); /* loaded, but the channel is not open here */
+	}
 	/* The rhythm goes on, and the time service steps the clock of a guest that slept. */
 	ic->ready_due = ic->state == IC_READY;
 }
@@ -294,13 +346,14 @@ static int ic_load(struct vsp *vsp, struct load *l)
 	ic->service_major = load_u16(l);
 	ic->service_minor = load_u16(l);
 	ic->transaction = load_u8(l);
-	if (load_error(l) == 0 && (state >= IC_STATE_COUNT ||
-	                           (state == IC_READY && !ic_version_offered(ic, ic->service_major,
-	                                                                     ic->service_minor)))) {
-		return load_fail(l, -EBADMSG, "state %u or version %u.%u", state, ic->service_major,
-		                 ic->service_minor);
+	if (load_error(l) == 0 &&
+	    (state >= IC_STATE_COUNT || (state == IC_READY && !ic_agreed(ic)))) {
+		(void)load_fail(l, -EBADMSG, "state %u or version %u.%u", state, ic->service_major,
+		                ic->service_minor);
 	}
-	ic->state = (enum ic_state)state;
+	if (load_error(l) == 0) {
+		ic->state = (enum ic_state)state;
+	}
 	if (ic->service->load != NULL) {
 		ic->service->load(ic, l);
 	}
@@ -378,7 +431,9 @@ void ic_utf16_decode(const uint8_t *from, uint32_t len_bytes, char *to, uint32_t
 				i += 2;
 			}
 		}
-		if ((code >= 0xd800 && code < 0xe000) || code < 0x20) {
+		/* Halves of pairs, and what a terminal would obey. */
+		if ((code >= 0xd800 && code < 0xe000) || code < 0x20 ||
+		    (code >= 0x7f && code < 0xa0)) {
 			code = '?';
 		}
 		used += ic_utf8_put(code, to + used);

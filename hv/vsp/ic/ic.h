@@ -69,7 +69,8 @@ struct ic_kvp_item {
 uint32_t ic_kvp_items(const struct vsp *vsp, struct ic_kvp_item *items, uint32_t max);
 
 /* ic_utf16_decode() - @len bytes of UTF-16LE up to its NUL as UTF-8, cut to @room with its NUL;
- * broken pairs become '?'. ic_utf16_encode() - the reverse; returns bytes without the NUL pair. */
+ * broken pairs and control characters become '?'. ic_utf16_encode() - the reverse, ASCII only;
+ * returns bytes without the NUL pair. */
 void ic_utf16_decode(const uint8_t *from, uint32_t len_bytes, char *to, uint32_t room_bytes);
 uint32_t ic_utf16_encode(const char *from, uint8_t *to, uint32_t room_bytes);
 

@@ -29,6 +29,7 @@ struct ic_service {
 	/* A message of the guest; payload copied, length checked against its header. */
 	void (*message)(struct ic *ic, const struct ic_header *h, const uint8_t *payload,
 	                uint32_t len_bytes);
+	/* The channel closed, or after a load is not open: what was asked is not answered. */
 	void (*closed)(struct ic *ic);
 	/* The timer of ic_timer_arm(); may be NULL if it is never armed. */
 	void (*timer)(struct ic *ic);
@@ -50,9 +51,11 @@ struct ic {
 	bool closing;
 	bool ready_due; /* ready() was not called yet: no room, or paused */
 	struct uring_op timer_op;
-	bool timer_armed; /* in flight in the ring */
-	bool timer_wanted;
-	uint64_t timer_ns; /* of the next arming */
+	bool timer_armed;         /* in flight in the ring */
+	bool timer_deferred;      /* it is no timeout: there was no room for one */
+	bool timer_wanted;        /* service->timer is to be called at timer_due_ns */
+	uint64_t timer_due_ns;    /* monotonic */
+	uint64_t timer_flight_ns; /* when what is in flight ends by itself */
 	struct log_limit limit;
 	uint8_t buf[IC_MESSAGE_BYTES_MAX];
 };
@@ -63,7 +66,12 @@ MUST_USE int ic_init(struct ic *ic, const struct ic_service *service, const stru
 /* ic_send() - a message to the guest. Returns 0; -EAGAIN no room; -ENOTCONN. */
 MUST_USE int ic_send(struct ic *ic, uint8_t flags, const void *payload, uint32_t len_bytes);
 
-/* ic_timer_arm() - service->timer in @delay_ns; replaces an earlier one. */
+/* ic_timer_arm() - service->timer in @delay_ns; replaces an earlier one. Only while READY; a close
+ * or a pause ends it. */
 void ic_timer_arm(struct ic *ic, uint64_t delay_ns);
+
+/* ic_is_answer() - does @h answer our last request? Guests return a request's header: one that was
+ * late, or meant for another host before a move, has an older number. */
+bool ic_is_answer(const struct ic *ic, const struct ic_header *h);
 
 #endif

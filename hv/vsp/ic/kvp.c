@@ -3,7 +3,8 @@
 /*
  * kvp - key-value exchange: what the guest tells of itself (pool "auto": name, addresses, system).
  * Needs the guest's daemon (hv_kvp_daemon); without it negotiation ends late or never, which is
- * nobody's problem. All pairs are asked for one after another, and again every half minute.
+ * nobody's problem. All pairs are asked for one after another, and again every half minute. What was
+ * told is not saved: after a move it is asked for again.
  */
 
 #include <errno.h>
@@ -80,11 +81,15 @@ static void kvp_message(struct ic *ic, const struct ic_header *h, const uint8_t 
 {
 	struct kvp *k = (struct kvp *)(void *)ic;
 
-	if (!k->asked) {
+	if (!k->asked || !ic_is_answer(ic, h)) {
+		return;
+	}
+	if (le32_get(h->status) == IC_STATUS_NO_MORE_ITEMS) {
+		kvp_round_end(k);
 		return;
 	}
 	if (le32_get(h->status) != IC_STATUS_OK || len_bytes < sizeof(struct ic_kvp_enumerate)) {
-		kvp_round_end(k); /* "no more items", or a daemon that cannot */
+		k->asked = false; /* a daemon that cannot now: what it told before stays */
 		return;
 	}
 	kvp_item_take(k, payload);
@@ -123,7 +128,9 @@ uint32_t ic_kvp_items(const struct vsp *vsp, struct ic_kvp_item *items, uint32_t
 	const struct kvp *k = (const struct kvp *)(const void *)vsp;
 	uint32_t n = k->count < max ? k->count : max;
 
-	memcpy(items, k->items, n * sizeof(items[0]));
+	if (n != 0) {
+		memcpy(items, k->items, n * sizeof(items[0]));
+	}
 	return n;
 }
 

@@ -44,7 +44,7 @@ static void shutdown_message(struct ic *ic, const struct ic_header *h, const uin
 
 	(void)payload;
 	(void)len_bytes;
-	if (s->asked) {
+	if (s->asked && ic_is_answer(ic, h)) {
 		shutdown_finish(s, le32_get(h->status) == IC_STATUS_OK ? 0 : -EIO);
 	}
 }

@@ -11,15 +11,16 @@
 #include "base/errbuf.h"
 #include "hv/vsp/netvsp/netvsp_wire.h"
 
+/* Some return a count. */
 static int tap_ioctl(int fd, unsigned long request, void *arg)
 {
-	return ioctl(fd, request, arg) == 0 ? 0 : -errno;
+	return ioctl(fd, request, arg) >= 0 ? 0 : -errno;
 }
 
 /* These three take their argument by value. */
 static int tap_ioctl_value(int fd, unsigned long request, unsigned long value)
 {
-	return ioctl(fd, request, value) == 0 ? 0 : -errno;
+	return ioctl(fd, request, value) >= 0 ? 0 : -errno;
 }
 
 static int tap_setup(int fd, struct errbuf *eb)

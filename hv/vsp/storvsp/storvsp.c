@@ -265,8 +265,8 @@ static void storvsp_control_packet(struct storvsp_channel *ch, const struct stor
 		int err = storvsp_sub_channels_offer(s, le16_get(in->u.sub_channels));
 
 		if (err != 0) {
-			log_warn(TAG, "sub-channels not offered vm=%s error=%d", s->env.vm_name,
-			         err);
+			log_limited(&s->limit, LOG_LEVEL_WARN, TAG,
+			            "sub-channels not offered vm=%s error=%d", s->env.vm_name, err);
 		}
 	}
 }

@@ -3,8 +3,8 @@
 /*
  * kvp - key-value exchange: what the guest tells of itself (pool "auto": name, addresses, system).
  * Needs the guest's daemon (hv_kvp_daemon); without it negotiation ends late or never, which is
- * nobody's problem. All pairs are asked for one after another, and again every half minute. What was
- * told is not saved: after a move it is asked for again.
+ * nobody's problem. All pairs are asked for one after another, and again every half minute. What
+ * was told is not saved: after a move it is asked for again.
  */
 
 #include <errno.h>

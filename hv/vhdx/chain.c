@@ -190,6 +190,7 @@ int vhdx_chain_find(const struct vhdx_files *files, const char *path, struct vhd
 	int err = chain_add(&c, path, true, eb);
 
 	*out = (struct vhdx_chain){0};
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): err is 0 */
 	while (err == 0 && c.link[c.count - 1]->locator != NULL) {
 		err = chain_add_parent(&c, eb);
 	}

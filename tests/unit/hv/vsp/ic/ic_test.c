@@ -258,6 +258,7 @@ static void a_move_in_each_state_goes_on_from_there(void **state)
 }
 
 /* The section of a service, with these fields, into a fresh one whose channel was never open. */
+/* NOLINTNEXTLINE(bugprone-easily-swappable-parameters): the fields in their order */
 static int load_fields(size_t n, uint8_t ic_state_saved, uint16_t framework, uint16_t major,
                        uint32_t extra_bytes, struct errbuf *eb)
 {
@@ -304,8 +305,8 @@ static void what_cannot_have_been_saved_is_refused(void **state)
 		uint32_t own = own_bytes[n];
 		struct errbuf eb = {0};
 
-		for (uint8_t s = 0; s < IC_STATE_COUNT; s++) {
-			assert_int_equal(load_fields(n, s, 3, major, own, &eb), 0);
+		for (unsigned s = 0; s < IC_STATE_COUNT; s++) {
+			assert_int_equal(load_fields(n, (uint8_t)s, 3, major, own, &eb), 0);
 		}
 		assert_int_equal(load_fields(n, IC_STATE_COUNT, 3, major, own, &eb), -EBADMSG);
 		assert_int_equal(load_fields(n, 255, 3, major, own, &eb), -EBADMSG);

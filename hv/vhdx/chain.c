@@ -132,7 +132,8 @@ int vhdx_tool_parent(const struct vhdx_files *files, const char *path,
                      const struct vhdx_locator *locator, char *out, struct errbuf *eb)
 {
 	struct chain_link *child = gw_calloc(1, sizeof(*child));
-	struct chain c = {.files = files, .link = {child}, .count = 1};
+	/* Where it is, not what is in it: it may have a log to replay. */
+	struct chain c = {.files = files, .link = {child}, .count = 1, .look = true};
 	int err;
 
 	if (child == NULL || strlen(path) >= sizeof(child->path)) {

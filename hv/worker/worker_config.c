@@ -145,7 +145,8 @@ int worker_config_read(struct worker *w, int config_fd, struct errbuf *eb)
 	memset(w->fds.taps, 0xff, sizeof(w->fds.taps));
 	err = worker_text_read(config_fd, &text, &len);
 	if (err != 0) {
-		return errbuf_sys(eb, err, "cannot read the configuration");
+		return errbuf_sys(eb, err, "cannot read the configuration from descriptor %d",
+		                  config_fd);
 	}
 	err = json_parse(text, len, NULL, &json, eb);
 	free(text);

@@ -121,6 +121,14 @@ class Vm(gwlab_client.LabCase):
         self.godwit(f"vm start {name}")
         self.wait_ready(name)
 
+    def run(self, result=None):
+        """As ever; a failed test shows what the node knows of it."""
+        before = len(result.failures) + len(result.errors)
+        super().run(result)
+        if len(result.failures) + len(result.errors) > before:
+            print(self.lab.sh("n1", "godwit event list; tail -n 60 /root/godwitd.log"), flush=True)
+        return result
+
     def remove(self, name):
         self.lab.exec("n1", f"godwit vm stop --off {name}")
         self.lab.exec("n1", f"godwit vm remove {name}")

@@ -25,13 +25,11 @@ uint16_t netpacket_sum(const uint8_t *buf, size_t len_bytes, uint16_t sum)
 	return (uint16_t)s;
 }
 
-static uint16_t netpacket_pseudo(const uint8_t *frame, uint32_t l3, uint32_t l4_bytes,
-                                 uint8_t protocol)
+static uint16_t netpacket_pseudo(const uint8_t *ip, uint32_t l4_bytes, uint8_t protocol)
 {
 	uint8_t tail[8] = {0};
-	bool ip6 = frame[l3] >> 4 == 6;
-	uint16_t sum =
-		ip6 ? netpacket_sum(frame + l3 + 8, 32, 0) : netpacket_sum(frame + l3 + 12, 8, 0);
+	bool ip6 = ip[0] >> 4 == 6;
+	uint16_t sum = ip6 ? netpacket_sum(ip + 8, 32, 0) : netpacket_sum(ip + 12, 8, 0);
 
 	put16(tail, l4_bytes >> 16);
 	put16(tail + 2, l4_bytes);
@@ -46,7 +44,7 @@ void netpacket_pseudo_put(uint8_t *frame, uint32_t l3_offset, uint32_t l4_offset
 	uint8_t protocol = udp ? 17 : 6;
 
 	put16(frame + l4_offset + (udp ? 6 : 16),
-	      netpacket_pseudo(frame, l3_offset, len - l4_offset, protocol));
+	      netpacket_pseudo(frame + l3_offset, len - l4_offset, protocol));
 }
 
 static uint32_t netpacket_ethernet(const struct netpacket *p, uint8_t *frame)
@@ -98,7 +96,7 @@ static uint32_t netpacket_ip(const struct netpacket *p, uint8_t *frame, uint32_t
 	put16(ip + 2, 20 + p->ip_options + l4_bytes);
 	ip[8] = 64;
 	ip[9] = protocol;
-	memcpy(ip + 12, "\x0a\0\0\1\x0a\0\0\2", 8);
+	memcpy(ip + 12, (const uint8_t[]){10, 0, 0, 1, 10, 0, 0, 2}, 8);
 	if (p->ip4_from[0] != 0) {
 		memcpy(ip + 12, p->ip4_from, 4);
 		memcpy(ip + 16, p->ip4_to, 4);
@@ -130,7 +128,7 @@ uint32_t netpacket_build(const struct netpacket *p, uint8_t *frame)
 	for (uint32_t i = 0; i < p->payload; i++) {
 		t[header + i] = (uint8_t)(i * 31 + (i >> 8));
 	}
-	total = netpacket_sum(t, len - l4, netpacket_pseudo(frame, l3, len - l4, p->udp ? 17 : 6));
+	total = netpacket_sum(t, len - l4, netpacket_pseudo(frame + l3, len - l4, p->udp ? 17 : 6));
 	total = total != 0xffff ? (uint16_t)~total : 0xffff;
 	put16(sum, total);
 	return len;
@@ -156,5 +154,5 @@ bool netpacket_ok(const uint8_t *frame, uint32_t len)
 		}
 	}
 	return netpacket_sum(frame + l4, len - l4,
-	                     netpacket_pseudo(frame, l3, len - l4, protocol)) == 0xffff;
+	                     netpacket_pseudo(frame + l3, len - l4, protocol)) == 0xffff;
 }

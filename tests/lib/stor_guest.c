@@ -157,10 +157,11 @@ void stor_sub_channels(struct stor *s, uint32_t count)
 	struct storvsp_packet p = {.u.sub_channels = le16_make((uint16_t)count)};
 
 	stor_must(stor_control(s, STORVSP_CREATE_SUB_CHANNELS, &p) == 0, "CREATE_SUB_CHANNELS");
-	for (uint16_t i = 1; i <= count; i++) {
+	for (uint32_t i = 1; i <= count; i++) {
 		struct guest_offer *o;
 
-		guest_run_until(s->g, (o = guest_offer_find(s->g, &stor_interface, i)) != NULL);
+		guest_run_until(s->g,
+		                (o = guest_offer_find(s->g, &stor_interface, (uint16_t)i)) != NULL);
 		stor_must(guest_open(s->g, o, s->cfg.ring_pages, s->cfg.ring_pages, &s->chans[i]) ==
 		                  0,
 		          "open of a sub-channel refused");
@@ -268,21 +269,21 @@ uint8_t stor_pattern(uint32_t seed, uint32_t at)
 	return (uint8_t)(v >> 8 | 1); /* never zero */
 }
 
-void stor_fill(struct stor *s, uint32_t offset, uint32_t len_bytes, uint32_t seed)
+void stor_fill(struct stor *s, struct stor_span at, uint32_t seed)
 {
-	for (uint32_t i = 0; i < len_bytes; i++) {
+	for (uint32_t i = 0; i < at.len_bytes; i++) {
 		uint8_t b = stor_pattern(seed, i);
 
-		guest_pages_write(s->g, s->pfns, offset + i, &b, 1);
+		guest_pages_write(s->g, s->pfns, at.offset + i, &b, 1);
 	}
 }
 
-bool stor_has(struct stor *s, uint32_t offset, uint32_t len_bytes, uint32_t seed)
+bool stor_has(struct stor *s, struct stor_span at, uint32_t seed)
 {
-	for (uint32_t i = 0; i < len_bytes; i++) {
+	for (uint32_t i = 0; i < at.len_bytes; i++) {
 		uint8_t b;
 
-		guest_pages_read(s->g, s->pfns, offset + i, &b, 1);
+		guest_pages_read(s->g, s->pfns, at.offset + i, &b, 1);
 		if (b != stor_pattern(seed, i)) {
 			return false;
 		}

@@ -10,7 +10,7 @@
  *
  *	stor_create(NULL, &s);                  // a disk at LUN 0
  *	stor_boot(&s);                          // contact, open, initialise
- *	stor_fill(&s, 0, 4096, 7);              // the data buffer
+ *	stor_fill(&s, (struct stor_span){0, 4096}, 7);              // the data buffer
  *	srb = stor_run(&s, &(struct stor_cmd){STOR_WRITE10(0, 8), .len_bytes = 4096});
  *	stor_destroy(&s);
  *
@@ -111,9 +111,14 @@ uint64_t stor_wait(struct stor *s, uint32_t chan, struct storvsp_packet *answer)
 /* stor_run() - send, wait for its answer (no other is out). */
 struct storvsp_srb stor_run(struct stor *s, const struct stor_cmd *cmd);
 
-/* The data buffer: a pattern, and whether [offset, offset+len) still has it. */
-void stor_fill(struct stor *s, uint32_t offset, uint32_t len_bytes, uint32_t seed);
-bool stor_has(struct stor *s, uint32_t offset, uint32_t len_bytes, uint32_t seed);
+/* The data buffer: a pattern, and whether @at still has it. */
+struct stor_span {
+	uint32_t offset;
+	uint32_t len_bytes;
+};
+
+void stor_fill(struct stor *s, struct stor_span at, uint32_t seed);
+bool stor_has(struct stor *s, struct stor_span at, uint32_t seed);
 uint8_t stor_pattern(uint32_t seed, uint32_t at);
 void stor_read(struct stor *s, uint32_t offset, void *buf, uint32_t len_bytes);
 

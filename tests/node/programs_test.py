@@ -334,7 +334,7 @@ class Words(unittest.TestCase):
                 ([], "godwit help"), (["hots", "check"], "godwit host check"),
                 (["host"], "godwit help host"), (["host", "chekc"], "godwit host check"),
                 (["check", "host"], "godwit host check"), (["host", "check", "--jsno"], "--json"),
-                (["host", "check", "extra"], "--help"), (["vm", "list"], "help")):
+                (["host", "check", "extra"], "--help"), (["vm", "lsit"], "godwit vm list")):
             done = godwit(*words)
             self.assertEqual((done.returncode, done.stdout), (2, ""), words)
             self.assertIn(proposal, done.stderr, words)
@@ -356,9 +356,9 @@ class Words(unittest.TestCase):
 
     def test_the_other_programs_say_why_they_refuse(self):
         for program, words, status, text in (
-                ("godwit-vm", [], 2, "--config FILE"),
-                ("godwit-vm", ["--config", "/nonexistent"], 1, "/nonexistent"),
-                ("godwit-vm", ["--confg=x"], 2, "did you mean '--config'?"),
+                ("godwit-vm", [], 2, "--config-fd N"),
+                ("godwit-vm", ["--config-fd", "977", "--control-fd", "978"], 1, "977"),
+                ("godwit-vm", ["--config-df=3"], 2, "did you mean '--config-fd'?"),
                 ("godwit-csvd", ["start"], 2, "one word too many"),
                 ("godwitd", ["--log-level", "loud"], 2, "err|warn|info|debug|trace"),
                 ("godwitd", ["--run-dir", "relative"], 1, "absolute")):

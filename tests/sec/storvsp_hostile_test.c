@@ -56,16 +56,16 @@ static void honest_run(struct field *f)
 	struct stor *s = &f->s;
 	struct storvsp_srb srb;
 
-	stor_fill(s, 0, PAGE, 4);
+	stor_fill(s, (struct stor_span){0, PAGE}, 4);
 	srb = stor_run(s, &(struct stor_cmd){STOR_WRITE10(64, 8), .len_bytes = PAGE});
 	if (srb.cdb_or_sense[2] == 0x06) { /* an attention that was still to be told */
 		srb = stor_run(s, &(struct stor_cmd){STOR_WRITE10(64, 8), .len_bytes = PAGE});
 	}
 	assert_int_equal(srb.srb_status, STORVSP_SRB_SUCCESS);
-	stor_fill(s, 0, PAGE, 5);
+	stor_fill(s, (struct stor_span){0, PAGE}, 5);
 	srb = stor_run(s, &(struct stor_cmd){STOR_READ10(64, 8), .len_bytes = PAGE});
 	assert_int_equal(srb.srb_status, STORVSP_SRB_SUCCESS);
-	assert_true(stor_has(s, 0, PAGE, 4));
+	assert_true(stor_has(s, (struct stor_span){0, PAGE}, 4));
 }
 
 /* Take every answer; returns how many. */

@@ -94,7 +94,7 @@ static struct trace run_trace(const struct stor_cfg *cfg, uint32_t sub_channels,
 	for (uint32_t i = 0; i < STOR_DISK_BYTES; i++) {
 		fake_disk_data(s.disk)[i] = stor_pattern(77, i);
 	}
-	stor_fill(&s, 0, COMMANDS * 4096, 1);
+	stor_fill(&s, (struct stor_span){0, COMMANDS * 4096}, 1);
 	stor_boot(&s);
 	if (sub_channels != 0) {
 		stor_sub_channels(&s, sub_channels);

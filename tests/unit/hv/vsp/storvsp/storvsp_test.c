@@ -209,19 +209,20 @@ static void what_is_written_is_read_back_from_any_pages(void **state)
 			uint32_t at = shapes[i].offset;
 			uint32_t lba = 3 + i;
 
-			stor_fill(&s, at, len, i);
+			stor_fill(&s, (struct stor_span){at, len}, i);
 			run_good(&s, (struct stor_cmd){STOR_WRITE10(lba, shapes[i].blocks),
 			                               .len_bytes = len, .offset = at});
 			for (uint32_t b = 0; b < len; b += 97) {
 				assert_int_equal(fake_disk_data(s.disk)[lba * 512 + b],
 				                 stor_pattern(i, b));
 			}
-			stor_fill(&s, 0, STOR_BUFFER_PAGES * 4096, 99); /* the buffer is dirty */
+			stor_fill(&s, (struct stor_span){0, STOR_BUFFER_PAGES * 4096},
+			          99); /* the buffer is dirty */
 			run_good(&s, (struct stor_cmd){STOR_READ10(lba, shapes[i].blocks),
 			                               .len_bytes = len, .offset = at});
-			assert_true(stor_has(&s, at, len, i));
+			assert_true(stor_has(&s, (struct stor_span){at, len}, i));
 			if (at != 0) { /* nothing around it was touched */
-				assert_true(stor_has(&s, 0, at, 99));
+				assert_true(stor_has(&s, (struct stor_span){0, at}, 99));
 			}
 		}
 		stor_destroy(&s);
@@ -238,7 +239,7 @@ static void a_read_shorter_than_its_buffer_leaves_the_rest_alone(void **state)
 	(void)state;
 	stor_create(NULL, &s);
 	stor_boot(&s);
-	stor_fill(&s, 0, 12288, 5);
+	stor_fill(&s, (struct stor_span){0, 12288}, 5);
 	srb = stor_run(&s, &cmd);
 	assert_srb(&srb, 1024); /* the guest computes the rest */
 	stor_read(&s, 100, &b, 1);
@@ -258,7 +259,7 @@ static void writes_flushes_and_fua_reach_the_disk_as_such(void **state)
 	(void)state;
 	stor_create(NULL, &s);
 	stor_boot(&s);
-	stor_fill(&s, 0, 4096, 1);
+	stor_fill(&s, (struct stor_span){0, 4096}, 1);
 	run_good(&s, (struct stor_cmd){STOR_WRITE10(0, 8), .len_bytes = 4096});
 	fua.cdb[1] = 0x08;
 	run_good(&s, fua);
@@ -340,7 +341,7 @@ static void write_same_zeroes_the_disk(void **state)
 	(void)state;
 	stor_create(NULL, &s);
 	stor_boot(&s);
-	stor_fill(&s, 0, 65536, 3);
+	stor_fill(&s, (struct stor_span){0, 65536}, 3);
 	run_good(&s, (struct stor_cmd){STOR_WRITE10(0, 128), .len_bytes = 65536});
 	srb = stor_run(&s, &same);
 	assert_int_equal(srb.srb_status, SRB_GOOD);
@@ -461,7 +462,7 @@ static void refused_pages_read_as_zero_because_linux_believes_them(void **state)
 		uint8_t got[257];
 
 		memcpy(cmd.cdb, cdbs[i], sizeof(cdbs[i]));
-		stor_fill(&s, 3999, sizeof(got), 1);
+		stor_fill(&s, (struct stor_span){3999, sizeof(got)}, 1);
 		run_sense(&s, cmd, 0x05, 0x24, 0x00);
 		stor_read(&s, 3999, got, sizeof(got));
 		assert_int_equal(got[0], stor_pattern(1, 0));

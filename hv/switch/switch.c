@@ -1,0 +1,620 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hv/switch/switch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "hv/manager/store.h"
+#include "hv/switch/netlink.h"
+#include "hv/switch/switch_int.h"
+#include "hv/switch/tap.h"
+
+#define TAG SWITCH_TAG
+#define KIND "switch"
+
+/* The first of 256 networks for NAT switches that name none: 10.77.0.0/24 to 10.77.255.0/24. */
+#define NAT_FIRST 0x0a4d0000u
+#define NAT_PREFIX 24u
+#define NAT_COUNT 256u
+
+void switch_event(struct switch_one *one, const char *event, const char *fmt, ...)
+{
+	const struct switches_cfg *cfg = &one->owner->cfg;
+	char text[ERRBUF_TEXT_MAX];
+	json_t *json;
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_info(TAG, "%s switch=%s text=\"%s\"", event, one->def.name, text);
+	json = json_pack("{s:s,s:s,s:s,s:I}", "event", event, "switch", one->def.name, "text", text,
+	                 "time_ns", (json_int_t)clock_wall_ns());
+	if (json != NULL && cfg->event != NULL) {
+		cfg->event(cfg->arg, json);
+	}
+	json_decref(json);
+}
+
+/* ---- the set ---- */
+
+static struct switch_one *switch_find(const struct switches *s, const char *name)
+{
+	struct guid id;
+	bool is_id = guid_parse(name, &id) == 0;
+
+	for (uint32_t i = 0; i < s->count; i++) {
+		if (strcmp(s->ones[i]->def.name, name) == 0 ||
+		    (is_id && guid_equal(&s->ones[i]->def.id, &id))) {
+			return s->ones[i];
+		}
+	}
+	return NULL;
+}
+
+/* Takes @one. */
+static void switch_insert(struct switches *s, struct switch_one *one)
+{
+	uint32_t at = s->count++;
+
+	while (at > 0 && strcmp(s->ones[at - 1]->def.name, one->def.name) > 0) {
+		s->ones[at] = s->ones[at - 1];
+		at--;
+	}
+	s->ones[at] = one;
+}
+
+static void switch_delete(struct switches *s, struct switch_one *one)
+{
+	uint32_t at = 0;
+
+	while (s->ones[at] != one) {
+		at++;
+	}
+	s->count--;
+	for (; at < s->count; at++) {
+		s->ones[at] = s->ones[at + 1];
+	}
+}
+
+static int switch_new(struct switches *s, json_t *json, struct switch_one **out, struct errbuf *eb)
+{
+	struct switch_one *one = gw_calloc(1, sizeof(*one));
+	int err;
+
+	*out = NULL;
+	if (one == NULL) {
+		(void)errbuf_sys(eb, -ENOMEM, "switch");
+		return -ENOMEM;
+	}
+	err = switch_def_decode(json, &one->def, eb);
+	if (err != 0) {
+		free(one);
+		return err;
+	}
+	one->owner = s;
+	*out = one;
+	return 0;
+}
+
+static void switch_free(struct switch_one *one)
+{
+	if (one != NULL) {
+		dhcp_release(one->dhcp);
+		switch_def_fini(&one->def);
+		free(one);
+	}
+}
+
+const char *switches_name(const struct switches *s, const char *name_or_id)
+{
+	const struct switch_one *one = switch_find(s, name_or_id);
+
+	return one != NULL ? one->def.name : NULL;
+}
+
+/* ---- life ---- */
+
+static int switch_load(void *arg, const char *key, json_t *value)
+{
+	struct switches *s = arg;
+	struct errbuf eb = {0};
+	struct switch_one *one = NULL;
+	int err = s->count < SWITCHES_MAX ? switch_new(s, value, &one, &eb) : -ENOSPC;
+
+	if (err == 0) {
+		switch_insert(s, one);
+	} else if (err != -ENOMEM) {
+		/* Of a newer version, or damaged: it stays in the store, the rest works. */
+		log_err(TAG, "a switch cannot be read key=%s text=\"%s\"", key,
+		        errbuf_text(&eb, err));
+		err = 0;
+	}
+	return err;
+}
+
+/* Apply, and keep what came of it for the status. */
+static int switch_try(struct switch_one *one, struct errbuf *eb)
+{
+	struct errbuf error = {0};
+	int err = switch_apply(one, &error);
+
+	if (err != 0 && (one->err != err || strcmp(one->error.text, error.text) != 0)) {
+		switch_event(one, "switch.failed", "%s", errbuf_text(&error, err));
+	}
+	one->err = err;
+	one->error = error;
+	if (eb != NULL) {
+		*eb = error;
+	}
+	return err;
+}
+
+static int switch_dirs(const struct switches_cfg *cfg, struct errbuf *eb)
+{
+	char path[SWITCH_PATH_MAX];
+	int err;
+
+	if (snprintf(path, sizeof(path), "%s/switch", cfg->run_dir) >= (int)sizeof(path) - 64) {
+		return errbuf_set(eb, -ENAMETOOLONG, "the run directory's path is too long");
+	}
+	err = fs_mkdirs(path, 0755, eb);
+	if (err != 0) {
+		return err;
+	}
+	if (snprintf(path, sizeof(path), "%s/switch", cfg->state_dir) >= (int)sizeof(path) - 64) {
+		return errbuf_set(eb, -ENAMETOOLONG, "the state directory's path is too long");
+	}
+	return fs_mkdirs(path, 0755, eb);
+}
+
+int switches_create(const struct switches_cfg *cfg, struct switches **out, struct errbuf *eb)
+{
+	struct switches *s = gw_calloc(1, sizeof(*s));
+	int err;
+
+	*out = NULL;
+	if (s == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "switches");
+	}
+	s->cfg = *cfg;
+	err = switch_dirs(cfg, eb);
+	if (err == 0) {
+		err = netlink_open(&s->nl, eb);
+	}
+	if (err == 0) {
+		err = cfg->store->ops->each(cfg->store, KIND, switch_load, s, eb);
+	}
+	if (err != 0) {
+		switches_destroy(s);
+		return err;
+	}
+	for (uint32_t i = 0; i < s->count; i++) {
+		(void)switch_try(s->ones[i], NULL);
+	}
+	*out = s;
+	return 0;
+}
+
+void switches_destroy(struct switches *s)
+{
+	if (s != NULL) {
+		for (uint32_t i = 0; i < s->count; i++) {
+			switch_free(s->ones[i]);
+		}
+		netlink_close(s->nl);
+		free(s);
+	}
+}
+
+/* ---- define ---- */
+
+/* Does another switch or an interface of the host use a part of @subnet? */
+static int subnet_taken(const struct switches *s, const struct switch_subnet *subnet,
+                        const struct netlink_addr *addrs, uint32_t count, struct errbuf *eb)
+{
+	char text[SWITCH_SUBNET_TEXT];
+
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct switch_subnet *other = &s->ones[i]->def.subnet;
+
+		if (other->prefix_bits != 0 && switch_subnets_overlap(other, subnet)) {
+			return errbuf_set(eb, -EBUSY, "switch %s has the subnet %s",
+			                  s->ones[i]->def.name, switch_subnet_format(other, text));
+		}
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *a = addrs[i].addr;
+		const struct switch_subnet other = {
+			.network = (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 |
+		                   (uint32_t)a[2] << 8 | a[3],
+			.prefix_bits = addrs[i].prefix_bits,
+		};
+
+		if (!addrs[i].ip6 && addrs[i].prefix_bits != 0 &&
+		    switch_subnets_overlap(&other, subnet)) {
+			int err = errbuf_set(eb, -EBUSY, "the host has %s in that subnet",
+			                     switch_subnet_format(&other, text));
+
+			errbuf_hint(eb, "choose another one, or leave it out");
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* Give a NAT switch without a subnet a free one; check the one it has. */
+static int subnet_settle(struct switches *s, json_t *json, struct errbuf *eb)
+{
+	const char *type = json_string_value(json_object_get(json, "type"));
+	const char *given = json_string_value(json_object_get(json, "subnet"));
+	struct switch_subnet subnet = {.network = NAT_FIRST, .prefix_bits = NAT_PREFIX};
+	struct netlink_addr *addrs = NULL;
+	char text[SWITCH_SUBNET_TEXT];
+	uint32_t count = 0;
+	int err = netlink_addrs(s->nl, 0, &addrs, &count, eb);
+
+	if (err == 0 && given != NULL) {
+		err = switch_subnet_parse(given, &subnet, eb);
+		if (err == 0) {
+			err = subnet_taken(s, &subnet, addrs, count, eb);
+		}
+		if (err != 0) {
+			errbuf_prepend(eb, "switch.subnet");
+		}
+	} else if (err == 0 && type != NULL && strcmp(type, "nat") == 0) {
+		err = -EBUSY;
+		for (uint32_t i = 0; err == -EBUSY && i < NAT_COUNT; i++) {
+			subnet.network = NAT_FIRST + (i << (32 - NAT_PREFIX));
+			err = subnet_taken(s, &subnet, addrs, count, eb);
+		}
+		if (err == 0 &&
+		    json_object_set_new(json, "subnet",
+		                        json_string(switch_subnet_format(&subnet, text))) != 0) {
+			err = errbuf_sys(eb, -ENOMEM, "switch");
+		}
+	}
+	free(addrs);
+	return err;
+}
+
+/* Against the others and the machine. */
+static int switch_check(struct switch_one *one, struct errbuf *eb)
+{
+	struct switches *s = one->owner;
+	int err;
+
+	if (switch_find(s, one->def.name) != NULL) {
+		return errbuf_set(eb, -EEXIST, "there is a switch named %s already", one->def.name);
+	}
+	if (s->count == SWITCHES_MAX) {
+		return errbuf_set(eb, -ENOSPC, "a host has at most %u switches", SWITCHES_MAX);
+	}
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct switch_def *other = &s->ones[i]->def;
+
+		for (uint32_t k = 0; k < other->uplink_count; k++) {
+			for (uint32_t n = 0; n < one->def.uplink_count; n++) {
+				if (strcmp(other->uplinks[k], one->def.uplinks[n]) == 0) {
+					err = errbuf_set(eb, -EBUSY, "%s is an uplink of switch %s",
+					                 one->def.uplinks[n], other->name);
+					errbuf_hint(eb, "adapters share it with the help of "
+					                "VLANs: godwit help vm create");
+					return err;
+				}
+			}
+		}
+	}
+	return switch_uplinks_check(one, eb);
+}
+
+/* Kept first, made then: what a crash leaves is a switch that the next start completes. */
+static int switch_add(struct switch_one *one, struct errbuf *eb)
+{
+	struct switches *s = one->owner;
+	struct vm_store *store = s->cfg.store;
+	char id[GUID_TEXT_SIZE];
+	struct errbuf worse = {0};
+	int err = store->ops->put(store, KIND, guid_format(&one->def.id, id), one->def.json, eb);
+
+	if (err != 0) {
+		return err;
+	}
+	switch_insert(s, one);
+	err = switch_apply(one, eb);
+	if (err == 0) {
+		return 0;
+	}
+	if (switch_undo(one, &worse) != 0) {
+		log_err(TAG, "a switch is left half done switch=%s text=\"%s\"", one->def.name,
+		        worse.text);
+	}
+	switch_delete(s, one);
+	if (switch_rules_apply(s, &worse) != 0) {
+		log_err(TAG, "rules are left behind text=\"%s\"", worse.text);
+	}
+	if (store->ops->remove(store, KIND, id, &worse) != 0) {
+		log_err(TAG, "a definition is left behind text=\"%s\"", worse.text);
+	}
+	return err;
+}
+
+int switches_define(struct switches *s, json_t *json, bool dry_run, struct errbuf *eb)
+{
+	struct switch_one *one = NULL;
+	int err = switch_def_complete(json, eb);
+
+	if (err == 0) {
+		err = subnet_settle(s, json, eb);
+	}
+	if (err == 0) {
+		err = switch_new(s, json, &one, eb);
+	}
+	if (err == 0) {
+		err = switch_check(one, eb);
+	}
+	if (err == 0 && !dry_run) {
+		err = switch_add(one, eb);
+	}
+	if (err != 0 || dry_run) {
+		switch_free(one);
+		return err;
+	}
+	switch_event(one, "switch.created", "%s", switch_type_name(one->def.type));
+	return 0;
+}
+
+/* ---- ports ---- */
+
+typedef void (*switch_port_fn)(void *arg, const struct netlink_link *link,
+                               const struct tap_port *port);
+
+static int switch_ports(struct switch_one *one, switch_port_fn fn, void *arg, struct errbuf *eb)
+{
+	struct netlink_link *links;
+	struct tap_port port;
+	uint32_t count;
+	int err = netlink_links(one->owner->nl, &links, &count, eb);
+
+	for (uint32_t i = 0; err == 0 && i < count; i++) {
+		if (strcmp(links[i].kind, "tun") == 0 &&
+		    tap_alias_decode(links[i].alias, &port) == 0 &&
+		    guid_equal(&port.switch_id, &one->def.id)) {
+			fn(arg, &links[i], &port);
+		}
+	}
+	free(links);
+	return err;
+}
+
+static void switch_count_port(void *arg, const struct netlink_link *link,
+                              const struct tap_port *port)
+{
+	uint32_t *count = arg;
+
+	(void)link;
+	(void)port;
+	(*count)++;
+}
+
+int switches_remove(struct switches *s, const char *name, struct errbuf *eb)
+{
+	struct vm_store *store = s->cfg.store;
+	struct switch_one *one = switch_find(s, name);
+	char id[GUID_TEXT_SIZE];
+	uint32_t ports = 0;
+	int err;
+
+	if (one == NULL) {
+		return errbuf_set(eb, -ENOENT, "there is no switch named %s", name);
+	}
+	err = switch_ports(one, switch_count_port, &ports, eb);
+	if (err == 0 && ports != 0) {
+		err = errbuf_set(eb, -EBUSY, "%u adapter%s plugged into switch %s", ports,
+		                 ports == 1 ? " is" : "s are", one->def.name);
+		errbuf_hint(eb, "godwit switch show %s lists them; stop those VMs first",
+		            one->def.name);
+	}
+	if (err == 0) {
+		err = switch_undo(one, eb);
+	}
+	if (err == 0) {
+		err = store->ops->remove(store, KIND, guid_format(&one->def.id, id), eb);
+	}
+	if (err != 0) {
+		return err;
+	}
+	switch_delete(s, one);
+	err = switch_rules_apply(s, eb);
+	switch_event(one, "switch.removed", "%s", switch_type_name(one->def.type));
+	switch_free(one);
+	return err;
+}
+
+int switches_plug(struct switches *s, const char *name, const struct switch_adapter *adapter,
+                  int *fd, struct errbuf *eb)
+{
+	struct switch_one *one = switch_find(s, name);
+	struct netlink_link bridge;
+	struct tap_port port;
+	char tap[NETLINK_NAME_MAX + 1];
+	int err;
+
+	*fd = -1;
+	if (one == NULL) {
+		err = errbuf_set(eb, -ENOENT, "there is no switch named %s", name);
+		errbuf_hint(eb, "godwit switch list shows those there are");
+		return err;
+	}
+	/* One that could not be made, or was taken away, gets another chance. */
+	if (one->err != 0 || switch_bridge_get(one, &bridge, NULL) != 0) {
+		err = switch_try(one, eb);
+		if (err == 0) {
+			err = switch_bridge_get(one, &bridge, eb);
+		}
+		if (err != 0) {
+			errbuf_prepend(eb, "switch %s", one->def.name);
+			return err;
+		}
+	}
+	port = (struct tap_port){.nic_id = adapter->id,
+	                         .switch_id = one->def.id,
+	                         .vlan = adapter->vlan != 0 ? adapter->vlan : one->def.vlan};
+	memcpy(port.mac, adapter->mac, sizeof(port.mac));
+	if (port.vlan > NETLINK_VLAN_MAX) {
+		return errbuf_set(eb, -EINVAL, "there is no VLAN %u", port.vlan);
+	}
+	if (!bridge.vlans && port.vlan != SWITCH_VLAN_NATIVE) {
+		err = errbuf_set(eb, -EOPNOTSUPP, "switch %s: this kernel's bridges know no VLANs",
+		                 one->def.name);
+		errbuf_hint(eb, "the kernel needs CONFIG_BRIDGE_VLAN_FILTERING");
+		return err;
+	}
+	err = tap_open(tap_name(&adapter->id, tap), 1, fd, eb);
+	if (err == 0) {
+		err = tap_plug(s->nl, tap, &port, &bridge, bridge.vlans, eb);
+		if (err != 0) {
+			(void)close(*fd);
+			*fd = -1;
+		}
+	}
+	if (err != 0) {
+		errbuf_prepend(eb, "switch %s", one->def.name);
+	}
+	return err;
+}
+
+/* ---- status ---- */
+
+static void switch_port_add(void *arg, const struct netlink_link *link, const struct tap_port *port)
+{
+	struct json_build *ports = arg;
+	struct json_build b;
+	char id[GUID_TEXT_SIZE];
+	const uint8_t *m = port->mac;
+
+	json_build_object(&b);
+	json_add_str(&b, "nic", guid_format(&port->nic_id, id));
+	json_add_str(&b, "tap", link->name);
+	json_add_fmt(&b, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4],
+	             m[5]);
+	json_add_u64(&b, "vlan", port->vlan);
+	json_add_bool(&b, "plugged", link->master != 0);
+	json_add_build(ports, NULL, &b);
+}
+
+static void switch_uplinks_add(struct switch_one *one, struct json_build *b, bool *carrier)
+{
+	struct json_build list;
+
+	*carrier = one->def.uplink_count == 0;
+	json_build_array(&list);
+	for (uint32_t i = 0; i < one->def.uplink_count; i++) {
+		struct netlink_link link = {0};
+		struct json_build u;
+		bool there =
+			netlink_link_get(one->owner->nl, one->def.uplinks[i], &link, NULL) == 0;
+
+		json_build_object(&u);
+		json_add_str(&u, "name", one->def.uplinks[i]);
+		json_add_bool(&u, "present", there);
+		json_add_bool(&u, "carrier", there && link.carrier);
+		json_add_build(&list, NULL, &u);
+		*carrier = *carrier || (there && link.carrier);
+	}
+	json_add_build(b, "uplinks", &list);
+}
+
+static void switch_dhcp_add(const struct switch_one *one, struct json_build *b)
+{
+	struct json_build d;
+
+	if (one->dhcp == NULL) {
+		return;
+	}
+	json_build_object(&d);
+	json_add_u64(&d, "pid", (uint64_t)dhcp_pid(one->dhcp));
+	json_add_u64(&d, "restarts", dhcp_restarts(one->dhcp));
+	json_add_str(&d, "error", dhcp_error(one->dhcp));
+	json_add_build(b, "dhcp", &d);
+}
+
+/* ok; degraded: part of it does not work; failed: nothing can be plugged in. */
+static const char *switch_state(const struct switch_one *one, bool bridge, bool carrier)
+{
+	if (one->err != 0 || !bridge) {
+		return "failed";
+	}
+	return carrier && (one->dhcp == NULL || dhcp_pid(one->dhcp) != 0) ? "ok" : "degraded";
+}
+
+static json_t *switch_status(struct switch_one *one)
+{
+	struct json_build b;
+	struct json_build ports;
+	struct netlink_link bridge = {0};
+	struct errbuf eb = {0};
+	char text[SWITCH_SUBNET_TEXT];
+	char name[NETLINK_NAME_MAX + 1];
+	bool there = switch_bridge_get(one, &bridge, &eb) == 0;
+	bool carrier;
+	json_t *out;
+
+	json_build_object(&b);
+	json_add_str(&b, "name", one->def.name);
+	json_add_strn(&b, "id", guid_format(&one->def.id, (char[GUID_TEXT_SIZE]){0}),
+	              GUID_TEXT_SIZE - 1);
+	json_add_str(&b, "type", switch_type_name(one->def.type));
+	switch_uplinks_add(one, &b, &carrier);
+	json_add_str(&b, "state", switch_state(one, there, carrier));
+	if (one->err != 0 || !there) {
+		const struct errbuf *why = one->err != 0 ? &one->error : &eb;
+
+		json_add_str(&b, "error", errbuf_text(why, one->err));
+		json_add_str(&b, "hint", why->hint);
+	}
+	json_add_str(&b, "bridge", switch_bridge_name(&one->def, name));
+	json_add_bool(&b, "vlans", bridge.vlans);
+	json_add_u64(&b, "vlan", one->def.vlan);
+	json_add_bool(&b, "host", one->def.host);
+	json_add_u64(&b, "mtu_bytes", one->def.mtu_bytes);
+	if (one->def.uplink_count > 1) {
+		json_add(&b, "team", json_incref(json_object_get(one->def.json, "team")));
+	}
+	if (one->def.subnet.prefix_bits != 0) {
+		json_add_str(&b, "subnet", switch_subnet_format(&one->def.subnet, text));
+		switch_subnet_addr(&one->def.subnet, 1, text, NULL);
+		json_add_str(&b, "address", text);
+	}
+	switch_dhcp_add(one, &b);
+	json_build_array(&ports);
+	if (switch_ports(one, switch_port_add, &ports, NULL) != 0) {
+		log_warn(TAG, "ports cannot be listed switch=%s", one->def.name);
+	}
+	json_add_build(&b, "ports", &ports);
+	return json_build_end(&b, &out) == 0 ? out : NULL;
+}
+
+json_t *switches_status(struct switches *s, const char *name)
+{
+	struct json_build list;
+	json_t *out;
+
+	if (name != NULL) {
+		struct switch_one *one = switch_find(s, name);
+
+		return one != NULL ? switch_status(one) : NULL;
+	}
+	json_build_array(&list);
+	for (uint32_t i = 0; i < s->count; i++) {
+		json_add(&list, NULL, switch_status(s->ones[i]));
+	}
+	return json_build_end(&list, &out) == 0 ? out : NULL;
+}

@@ -17,6 +17,7 @@ static int print_event(const json_t *event, void *arg)
 	time_t seconds = (time_t)(ns / 1000000000);
 	struct tm tm;
 	char when[32] = "";
+	const char *whose = json_object_get(event, "vm") != NULL ? "vm" : "switch";
 
 	if (cli_flag(call, "json", false)) {
 		godwit_json(call, event);
@@ -26,7 +27,7 @@ static int print_event(const json_t *event, void *arg)
 		(void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	}
 	godwit_put(call, "%s  %-18s  %-12s  %s", when, godwit_text(event, "event"),
-	           godwit_text(event, "vm"), godwit_text(event, "text"));
+	           godwit_text(event, whose), godwit_text(event, "text"));
 	godwit_end(call);
 	(void)fflush(call->out);
 	return 0;

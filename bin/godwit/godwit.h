@@ -25,6 +25,7 @@ extern const struct cli_app godwit_app;
 /* The nouns, each in its own file. */
 extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_host;
+extern const struct cli_noun noun_switch;
 extern const struct cli_noun noun_vm;
 
 /*

@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "bin/godwitd/event_api.h"
+#include "bin/godwitd/switch_api.h"
 #include "hv/manager/manager.h"
 #include "hv/manager/store.h"
 
@@ -22,9 +23,10 @@
 #define VM_API_PATH_MAX 4096
 
 struct vm_api {
-	struct vm_store *store;   /* owned */
-	struct manager *manager;  /* owned */
-	struct event_api *events; /* owned */
+	struct vm_store *store;      /* owned */
+	struct manager *manager;     /* owned */
+	struct event_api *events;    /* owned */
+	struct switch_api *switches; /* owned */
 };
 
 /* ---- helpers ---- */
@@ -431,6 +433,21 @@ static void vm_api_event(void *arg, const json_t *event)
 static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct errbuf *eb)
 {
 	static const struct manager_events events = {.event = vm_api_event};
+	const struct switch_api_cfg switches = {
+		.loop = cfg->loop,
+		.server = cfg->server,
+		.store = api->store,
+		.state_dir = cfg->state_dir,
+		.run_dir = cfg->run_dir,
+		.event = vm_api_event,
+		.arg = api,
+	};
+	int err = switch_api_create(&switches, &api->switches, eb);
+
+	if (err != 0) {
+		return err;
+	}
+
 	const struct manager_cfg manager = {
 		.loop = cfg->loop,
 		.store = api->store,
@@ -440,11 +457,16 @@ static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct 
 		.worker_uid_base = cfg->worker_uid_base,
 		.events = &events,
 		.events_arg = api,
+		.tap_open = switch_api_tap_open,
+		.tap_arg = api->switches,
 	};
-	int err = manager_create(&manager, &api->manager, eb);
 
-	return err != 0 ? err
-	                : api_server_routes(cfg->server, vm_routes, ARRAY_LEN(vm_routes), api);
+	err = manager_create(&manager, &api->manager, eb);
+	if (err != 0) {
+		return err;
+	}
+	switch_api_manager(api->switches, api->manager);
+	return api_server_routes(cfg->server, vm_routes, ARRAY_LEN(vm_routes), api);
 }
 
 int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errbuf *eb)
@@ -476,6 +498,9 @@ int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errb
 void vm_api_stop(struct vm_api *api)
 {
 	if (api != NULL) {
+		if (api->switches != NULL) {
+			switch_api_manager(api->switches, NULL);
+		}
 		manager_destroy(api->manager);
 		api->manager = NULL;
 		event_api_stop(api->events);
@@ -488,6 +513,7 @@ void vm_api_destroy(struct vm_api *api)
 		return;
 	}
 	manager_destroy(api->manager);
+	switch_api_destroy(api->switches);
 	if (api->store != NULL) {
 		api->store->ops->close(api->store);
 	}

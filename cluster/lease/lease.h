@@ -90,9 +90,8 @@ const char *lease_rung_name(enum lease_rung rung);
 
 /* The observer's side. Value type: lease_watch_start(). */
 struct lease_watch {
-	uint64_t seq; /* of the newest renewal seen; 0 = none yet */
-	uint64_t
-		end_ns; /* the lease is certainly over, and nothing of it will be written any more */
+	uint64_t seq;    /* of the newest renewal seen; 0 = none yet */
+	uint64_t end_ns; /* it is certainly over, and nothing of it will be written any more */
 };
 
 /*

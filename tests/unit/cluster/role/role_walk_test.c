@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Random commands, sensible and not: whatever is applied keeps the invariants, tokens only grow,
+ * and a role changes its owner only by a way that the safety rule knows.
+ */
+#include "tests/unit/cluster/role/role_test.h"
+
+#define ROLES 4u
+#define STEPS 60000u
+
+static uint64_t seed = 1;
+
+static uint32_t pick(uint32_t below)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (uint32_t)((seed >> 20) % below);
+}
+
+/* Why is @was not the owner any more? */
+static bool justified(const struct role *was, const struct role *is, const struct role_cmd *cmd)
+{
+	switch ((int)cmd->verb) {
+	case ROLE_CMD_STOPPED:
+	case ROLE_CMD_START_FAILED: /* its own word */
+		return cmd->role == was->id && role_is_at(was, cmd->at) && is->owner.node == 0;
+	case ROLE_CMD_SWITCH:
+		return cmd->role == was->id && was->state == ROLE_MIGRATING &&
+		       role_is_at(is, was->dest) && is->token == was->token + 1;
+	case ROLE_CMD_JOIN:
+	case ROLE_CMD_LEAVE:
+	case ROLE_CMD_FENCED:
+		return cmd->at.node == was->owner.node && is->owner.node == 0 &&
+		       role_table_proven(table, was->owner, was->policy.volumes,
+		                         was->policy.strict);
+	default:
+		return false;
+	}
+}
+
+static struct role_cmd random_cmd(void)
+{
+	static const enum role_verb verbs[] = {
+		ROLE_CMD_WANT,           ROLE_CMD_ACK,          ROLE_CMD_START,   ROLE_CMD_STARTED,
+		ROLE_CMD_STOPPED,        ROLE_CMD_START_FAILED, ROLE_CMD_MIGRATE, ROLE_CMD_SWITCH,
+		ROLE_CMD_MIGRATE_CANCEL, ROLE_CMD_EXPIRE,       ROLE_CMD_ACK,     ROLE_CMD_START,
+		ROLE_CMD_LOST,           ROLE_CMD_BACK,         ROLE_CMD_FENCING, ROLE_CMD_FENCED,
+		ROLE_CMD_JOIN,           ROLE_CMD_LEAVE,        ROLE_CMD_DRAIN,   ROLE_CMD_RENEW,
+		ROLE_CMD_STARTED,
+	};
+	struct role_cmd cmd = {.verb = verbs[pick(ARRAY_LEN(verbs))]};
+
+	clock_ms += pick(2000);
+	cmd.epoch = role_table_epoch(table) - (pick(50) == 0);
+	cmd.now_ms = clock_ms;
+	if (cmd.verb < ROLE_CMD_JOIN) {
+		const struct role *r = role_table_role(table, 1 + pick(ROLES));
+
+		cmd.role = r->id;
+		cmd.token = r->token - (pick(10) == 0);
+		cmd.at = pick(3) != 0 && r->owner.node != 0 ? r->owner : (struct role_at){0};
+		if (cmd.verb == ROLE_CMD_SWITCH && pick(3) != 0) {
+			cmd.at = r->dest;
+		}
+	}
+	if (cmd.at.node == 0) {
+		cmd.at.node = 1 + pick(3);
+		cmd.at.inc = role_table_node(table, cmd.at.node)->inc +
+		             (cmd.verb == ROLE_CMD_JOIN) - (pick(10) == 0);
+	}
+	cmd.arg[0] = cmd.verb == ROLE_CMD_ACK ? 1 + pick(2) : pick(3);
+	if (cmd.verb == ROLE_CMD_WANT) {
+		cmd.arg[0] = pick(5) != 0;
+	} else if (cmd.verb == ROLE_CMD_FENCED) {
+		cmd.arg[0] = pick(ROLE_PROOF_COUNT);
+	}
+	cmd.arg[1] = pick(4);
+	return cmd;
+}
+
+static void one_step(uint32_t *applied)
+{
+	struct role before[ROLES];
+	struct role_cmd cmd = random_cmd();
+
+	for (uint32_t i = 0; i < ROLES; i++) {
+		before[i] = *role_table_role(table, i + 1);
+	}
+	int err = role_table_apply(table, &cmd);
+	const char *broken = role_table_check(table);
+
+	if (broken != NULL) {
+		fail_msg("%s after %s", broken, role_verb_name(cmd.verb));
+	}
+	*applied += err == 0;
+	for (uint32_t i = 0; i < ROLES; i++) {
+		const struct role *was = &before[i];
+		const struct role *is = role_table_role(table, i + 1);
+
+		assert_true(is->token >= was->token);
+		if (err != 0) {
+			assert_memory_equal(was, is, sizeof(*is));
+		}
+		if (was->owner.node != 0 && !role_is_at(is, was->owner) &&
+		    !justified(was, is, &cmd)) {
+			fail_msg("role %u changed its owner by %s", i + 1,
+			         role_verb_name(cmd.verb));
+		}
+		if (was->owner.node == 0 && is->owner.node != 0) {
+			assert_int_equal(cmd.verb, ROLE_CMD_START);
+			assert_int_equal(was->policy.volumes & ~was->acked, 0);
+		}
+	}
+}
+
+static void no_command_breaks_the_rule(void **state)
+{
+	uint32_t applied = 0;
+	struct role_policy p;
+
+	(void)state;
+	role_policy_default(&p);
+	p.volumes = 0x2;
+	p.strict = true;
+	assert_int_equal(role_table_add(table, 2, "db1", &p, 10, NULL), 0);
+	p.volumes = 0;
+	p.strict = false;
+	p.priority = ROLE_PRIORITY_NONE;
+	assert_int_equal(role_table_add(table, 3, "none", &p, 0, NULL), 0);
+	role_policy_default(&p);
+	p.volumes = ALL_VOLUMES;
+	p.resiliency_ms = 5000;
+	p.possible = 0x5;
+	assert_int_equal(role_table_add(table, 4, "calm", &p, 0, NULL), 0);
+	for (uint32_t i = 0; i < STEPS; i++) {
+		one_step(&applied);
+		if (pick(500) == 0) {
+			assert_int_equal(role_table_view(table, role_table_epoch(table) + 1), 0);
+		}
+	}
+	assert_true(applied > STEPS / 10);
+	assert_true(role_table_role(table, 1)->token > 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(no_command_breaks_the_rule, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

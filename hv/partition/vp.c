@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "hv/hypercall/hypercall.h"
 #include "hv/kvm/kvm.h"
 #include "hv/machine/machine.h"
@@ -128,7 +129,9 @@ static bool vp_exit(struct vp *vp, struct kvm_exit *exit)
 	case KVM_EXITED_CRASH:
 		vp_crash(vp);
 		return true;
-	case KVM_EXITED_RESET:
+	case KVM_EXITED_RESET: /* not the guest's wish: that goes through the machine */
+		log_limited(&vp->limit, LOG_LEVEL_WARN, "partition",
+		            "triple fault, the guest restarts vp=%u", vp->index);
 		mailbox_event(vp->env.mailbox, MAILBOX_RESET);
 		return false;
 	case KVM_EXITED_HALT: /* only without an in-kernel LAPIC */

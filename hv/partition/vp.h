@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/log.h"
 
 struct errbuf;
 struct gmem;
@@ -45,7 +46,8 @@ struct vp {
 	pthread_cond_t changed;
 	enum vp_want want;
 	enum vp_at at;
-	uint64_t cpu_ns; /* used by the thread until its last stop; under lock */
+	uint64_t cpu_ns;        /* used by the thread until its last stop; under lock */
+	struct log_limit limit; /* of what the guest makes us say */
 };
 
 /* vp_start() - make the thread, stopped. Returns 0; -errno. */

@@ -72,13 +72,29 @@ static int disk_add(json_t *disks, const char *option, struct errbuf *eb)
 	return json_array_append_new(disks, disk) == 0 ? 0 : -ENOMEM;
 }
 
-/* --nic switch=NAME[,mac=..][,vlan=N]. */
-static int nic_add(json_t *nics, const char *option, struct errbuf *eb)
+/* What stays when an adapter is plugged in elsewhere: the guest sees the same one. */
+static json_t *nic_begin(const json_t *old)
+{
+	static const char *const keys[] = {"id", "mac"};
+	json_t *nic = json_object();
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		json_t *value = json_object_get(old, keys[i]);
+
+		if (value != NULL) {
+			(void)json_object_set(nic, keys[i], value);
+		}
+	}
+	return nic;
+}
+
+/* --nic [switch=NAME][,mac=..][,vlan=N]. @old: the adapter it replaces; NULL = none. */
+static int nic_add(json_t *nics, const char *option, const json_t *old, struct errbuf *eb)
 {
 	char text[PART_MAX];
 	char *at = text;
 	struct part p;
-	json_t *nic = json_object();
+	json_t *nic = nic_begin(old);
 	int err = 0;
 
 	(void)snprintf(text, sizeof(text), "%s", option);
@@ -104,10 +120,36 @@ static int nic_add(json_t *nics, const char *option, struct errbuf *eb)
 	return json_array_append_new(nics, nic) == 0 ? 0 : -ENOMEM;
 }
 
-static int devices_add(const struct cli_call *call, json_t *body, struct errbuf *eb)
+/* Given once, the list replaces the one there was; the first takes the first's place, and so on. */
+static int nics_add(const struct cli_call *call, const json_t *old, json_t *body, struct errbuf *eb)
+{
+	const json_t *were = json_object_get(old, "nics");
+	const char *first = cli_text_at(call, "nic", 0);
+	json_t *nics;
+	const char *text;
+	int err = 0;
+
+	if (first == NULL) {
+		return 0;
+	}
+	nics = json_array();
+	if (strcmp(first, "none") != 0 || cli_text_at(call, "nic", 1) != NULL) {
+		for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "nic", i)) != NULL;
+		     i++) {
+			err = nic_add(nics, text, json_array_get(were, i), eb);
+		}
+	}
+	if (err == 0) {
+		err = json_object_set(body, "nics", nics) == 0 ? 0 : -ENOMEM;
+	}
+	json_decref(nics);
+	return err;
+}
+
+static int devices_add(const struct cli_call *call, const json_t *old, json_t *body,
+                       struct errbuf *eb)
 {
 	json_t *disks = json_array();
-	json_t *nics = json_array();
 	const char *text;
 	int err = 0;
 
@@ -119,19 +161,12 @@ static int devices_add(const struct cli_call *call, json_t *body, struct errbuf 
 
 		err = dvd != NULL && json_array_append_new(disks, dvd) == 0 ? 0 : -ENOMEM;
 	}
-	for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "nic", i)) != NULL; i++) {
-		err = nic_add(nics, text, eb);
-	}
 	/* Given once, the list replaces the one there was. */
 	if (err == 0 && json_array_size(disks) != 0) {
 		err = json_object_set(body, "disks", disks) == 0 ? 0 : -ENOMEM;
 	}
-	if (err == 0 && json_array_size(nics) != 0) {
-		err = json_object_set(body, "nics", nics) == 0 ? 0 : -ENOMEM;
-	}
 	json_decref(disks);
-	json_decref(nics);
-	return err;
+	return err != 0 ? err : nics_add(call, old, body, eb);
 }
 
 static void boot_add(const struct cli_call *call, json_t *body, const json_t *old)
@@ -170,7 +205,7 @@ static int body_make(const struct cli_call *call, const json_t *old, json_t *bod
 		(void)json_object_set_new(body, "restart", json_string(restart));
 	}
 	boot_add(call, body, json_object_get(old, "boot"));
-	return devices_add(call, body, eb);
+	return devices_add(call, old, body, eb);
 }
 
 int vm_create_run(const struct cli_call *call, void *arg)
@@ -255,7 +290,9 @@ int vm_set_run(const struct cli_call *call, void *arg)
 	         .kind = CLI_TEXT,                                                             \
 	         .repeat = true,                                                               \
 	         .value = "switch=NAME[,mac=..][,vlan=N]",                                     \
-	         .summary = "A network adapter; several may be given."},                       \
+	         .summary = "A network adapter, plugged into a switch; several may be "        \
+	                    "given. With set they replace those there were, in order; the "    \
+	                    "address stays. none: no adapter."},                               \
 		{.name = "kernel",                                                             \
 	         .kind = CLI_TEXT,                                                             \
 	         .value = "PATH",                                                              \

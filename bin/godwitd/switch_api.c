@@ -180,15 +180,27 @@ static const struct api_route switch_routes[] = {
 
 /* ---- taps ---- */
 
-int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic, int *fd,
-                        struct errbuf *eb)
+/* A queue for each processor, so that each has a channel of its own; more than these do not pay. */
+#define QUEUES_MAX 8u
+
+int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic,
+                        struct manager_tap *out, struct errbuf *eb)
 {
 	struct switch_api *api = arg;
 	const struct vm_nic *n = &vm->nics[nic];
-	struct switch_adapter adapter = {.id = n->id, .vlan = n->vlan};
+	struct switch_adapter adapter = {
+		.id = n->id,
+		.vlan = n->vlan,
+		.queues = vm->cpus < QUEUES_MAX ? vm->cpus : QUEUES_MAX,
+	};
+	int err;
 
+	_Static_assert(QUEUES_MAX <= MANAGER_TAP_QUEUES_MAX, "they fit");
 	memcpy(adapter.mac, n->mac, sizeof(adapter.mac));
-	return switches_plug(api->switches, n->switch_name, &adapter, fd, eb);
+	err = switches_plug(api->switches, n->switch_name, &adapter, out->fds, &out->mtu_bytes, eb);
+	out->count = err == 0 ? adapter.queues : 0;
+	out->link = n->switch_name[0] != '\0';
+	return err;
 }
 
 /* ---- life ---- */

@@ -16,6 +16,7 @@ struct api_server;
 struct errbuf;
 struct loop;
 struct manager;
+struct manager_tap;
 struct switch_api;
 struct vm_config;
 struct vm_store;
@@ -41,7 +42,7 @@ void switch_api_manager(struct switch_api *api, struct manager *manager);
 void switch_api_destroy(struct switch_api *api);
 
 /* switch_api_tap_open() - manager_cfg.tap_open; @arg: the struct switch_api. */
-MUST_USE int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic, int *fd,
-                                 struct errbuf *eb);
+MUST_USE int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic,
+                                 struct manager_tap *out, struct errbuf *eb);
 
 #endif

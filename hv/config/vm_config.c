@@ -251,6 +251,13 @@ static int vm_nics_decode(const struct json_at *vm, struct vm_config *c, struct 
 		struct json_at at = json_element(&nics, i);
 
 		err = vm_nic_decode(&at, &c->nics[i], eb);
+		for (size_t k = 0; err == 0 && k < i; k++) {
+			if (guid_equal(&c->nics[i].id, &c->nics[k].id) ||
+			    memcmp(c->nics[i].mac, c->nics[k].mac, 6) == 0) {
+				err = json_error(&at, eb, -EINVAL,
+				                 "the id or address of nics[%zu] again", k);
+			}
+		}
 		c->nic_count = (uint32_t)i + 1;
 	}
 	return err;
@@ -429,10 +436,18 @@ static int vm_disk_complete(json_t *disks, json_t *disk)
 	return err != 0 ? err : vm_default_guid(disk, "id");
 }
 
+void vm_nic_mac(const struct guid *id, uint8_t mac[6])
+{
+	/* 00:15:5d is the vendor prefix that guests of this kind of machine carry. */
+	const uint8_t bytes[6] = {0x00, 0x15, 0x5d, id->b[13], id->b[14], id->b[15]};
+
+	memcpy(mac, bytes, sizeof(bytes));
+}
+
 static int vm_nic_complete(json_t *nic)
 {
 	struct guid id;
-	char text[GUID_TEXT_SIZE];
+	uint8_t bytes[6];
 	char mac[18];
 	const char *given;
 	int err = vm_default_guid(nic, "id");
@@ -444,10 +459,7 @@ static int vm_nic_complete(json_t *nic)
 	if (given == NULL || guid_parse(given, &id) != 0) {
 		return 0; /* decode will name it */
 	}
-	(void)guid_format(&id, text);
-	/* 00:15:5d is the vendor prefix that guests of this kind of machine carry. */
-	const uint8_t bytes[6] = {0x00, 0x15, 0x5d, id.b[13], id.b[14], id.b[15]};
-
+	vm_nic_mac(&id, bytes);
 	return vm_default(nic, "mac", json_string(vm_mac_format(bytes, mac)));
 }
 

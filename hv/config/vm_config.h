@@ -93,6 +93,9 @@ MUST_USE int vm_name_check(const char *name, struct errbuf *eb);
 MUST_USE int vm_mac_parse(const char *text, uint8_t mac[6]);
 const char *vm_mac_format(const uint8_t mac[6], char text[18]);
 
+/* vm_nic_mac() - the address of an adapter that was given none: 00:15:5d and 24 bits of its id. */
+void vm_nic_mac(const struct guid *id, uint8_t mac[6]);
+
 /* vm_cpu_encode(), vm_cpu_decode() - a CPU model as JSON: rows of [function, index|-1, a, b, c,
  * d]. */
 json_t *vm_cpu_encode(const struct cpuid_table *cpu);

@@ -193,9 +193,12 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
                       struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
-	int err = vm_config_complete(json, eb);
+	int err = nics_complete(m, json, eb);
 
 	*out = NULL;
+	if (err == 0) {
+		err = vm_config_complete(json, eb);
+	}
 	if (err == 0) {
 		err = manager_cpu_fix(json, eb);
 	}
@@ -204,6 +207,9 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 	}
 	if (err == 0) {
 		err = manager_name_free(m, config.name, NULL, eb);
+	}
+	if (err == 0) {
+		err = nics_check(m, &config, NULL, eb);
 	}
 	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
 		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
@@ -236,7 +242,10 @@ int manager_vm_change(struct vm *vm, json_t *json, struct errbuf *eb)
 		errbuf_hint(eb, "stop it first");
 		return err;
 	}
-	err = vm_config_complete(json, eb);
+	err = nics_complete(vm->manager, json, eb);
+	if (err == 0) {
+		err = vm_config_complete(json, eb);
+	}
 	if (err == 0) {
 		err = vm_config_decode(json, &config, eb);
 	}
@@ -245,6 +254,9 @@ int manager_vm_change(struct vm *vm, json_t *json, struct errbuf *eb)
 	}
 	if (err == 0) {
 		err = manager_name_free(vm->manager, config.name, vm, eb);
+	}
+	if (err == 0) {
+		err = nics_check(vm->manager, &config, vm, eb);
 	}
 	if (err == 0) {
 		err = manager_put(vm->manager, &config, eb);

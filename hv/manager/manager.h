@@ -56,6 +56,16 @@ struct manager_events {
 	void (*event)(void *arg, const json_t *event);
 };
 
+#define MANAGER_TAP_QUEUES_MAX 16u /* as many channels as the network VSP has */
+
+/* One end of an adapter on the host. Value type; the descriptors are the holder's. */
+struct manager_tap {
+	int fds[MANAGER_TAP_QUEUES_MAX]; /* queues of one interface */
+	uint32_t count;                  /* 1.. */
+	uint32_t mtu_bytes;
+	bool link; /* false: it leads nowhere */
+};
+
 struct manager_cfg {
 	struct loop *loop; /* borrowed until manager_destroy(), like the rest */
 	struct vm_store *store;
@@ -65,10 +75,9 @@ struct manager_cfg {
 	uint32_t worker_uid_base; /* VM n runs as uid base + n; 0 = keep ours (tests) */
 	const struct manager_events *events;
 	void *events_arg;
-	/* Opens the tap of an adapter: *fd, owned by the caller. NULL: adapters are not
-	 * connected. */
-	int (*tap_open)(void *arg, const struct vm_config *vm, uint32_t nic, int *fd,
-	                struct errbuf *eb);
+	/* Opens an adapter's tap: *out, owned by the caller. NULL: VMs have no adapters. */
+	int (*tap_open)(void *arg, const struct vm_config *vm, uint32_t nic,
+	                struct manager_tap *out, struct errbuf *eb);
 	void *tap_arg;
 };
 

@@ -63,6 +63,15 @@ void vm_event(struct vm *vm, const char *event, const char *fmt, ...) PRINTF_LIK
 void vm_move(struct vm *vm, enum vm_state next);
 void vm_finish(struct vm *vm, int err, const struct errbuf *eb);
 
+/*
+ * nics.c: nics_complete() gives adapters without id and address those that nobody has.
+ * Returns 0; -ENOSPC; -ENOMEM. nics_check(): addresses and ids of @config are no other VM's than
+ * @except's. Returns 0; -EEXIST.
+ */
+MUST_USE int nics_complete(struct manager *m, json_t *json, struct errbuf *eb);
+MUST_USE int nics_check(struct manager *m, const struct vm_config *config, const struct vm *except,
+                        struct errbuf *eb);
+
 /* spawn.c: make the worker's process and its socket; vm->pid is set. */
 MUST_USE int vm_spawn(struct vm *vm, struct errbuf *eb);
 /* Is the process in the pid file still the worker we started? Its pid, or 0. */

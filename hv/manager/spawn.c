@@ -26,7 +26,7 @@
 #include "hv/manager/manager_int.h"
 
 #define TAG "manager"
-#define SPAWN_FDS_MAX (VM_DISKS_MAX * 2 + VM_NICS_MAX + 16)
+#define SPAWN_FDS_MAX (VM_DISKS_MAX * 2 + VM_NICS_MAX * MANAGER_TAP_QUEUES_MAX + 16)
 #define CGROUP_ROOT "/sys/fs/cgroup/godwit"
 
 /* Descriptors for the child; all close-on-exec here, opened up in the child. */
@@ -130,29 +130,64 @@ static int spawn_disks_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 	return json_object_set_new(fds, "disks", disks) == 0 ? 0 : -ENOMEM;
 }
 
-static int spawn_taps_open(struct spawn *s, json_t *fds, struct errbuf *eb)
+/* One adapter for the worker: {"queues": [descriptors], "mtu_bytes", "link"}; without queues there
+ * is none. NULL = no memory. */
+static json_t *spawn_tap_json(const struct manager_tap *tap)
+{
+	struct json_build b;
+	struct json_build queues;
+	json_t *out;
+
+	json_build_array(&queues);
+	for (uint32_t i = 0; i < tap->count; i++) {
+		json_add_u64(&queues, NULL, (uint64_t)tap->fds[i]);
+	}
+	json_build_object(&b);
+	json_add_build(&b, "queues", &queues);
+	json_add_u64(&b, "mtu_bytes", tap->mtu_bytes);
+	json_add_bool(&b, "link", tap->link);
+	return json_build_end(&b, &out) == 0 ? out : NULL;
+}
+
+static int spawn_tap_open(struct spawn *s, uint32_t nic, struct manager_tap *tap, struct errbuf *eb)
 {
 	const struct manager_cfg *cfg = &s->vm->manager->cfg;
-	const struct vm_config *c = &s->vm->config;
-	json_t *taps = json_array();
+	int err = 0;
 
-	for (uint32_t i = 0; i < c->nic_count; i++) {
-		int fd = -1;
-
-		if (cfg->tap_open != NULL && c->nics[i].switch_name[0] != '\0') {
-			int err = cfg->tap_open(cfg->tap_arg, c, i, &fd, eb);
-
-			if (err == 0) {
-				fd = spawn_keep(s, fd, eb);
-				err = fd < 0 ? fd : 0;
-			}
-			if (err != 0) {
-				json_decref(taps);
-				errbuf_prepend(eb, "adapter %u", i);
-				return err;
+	*tap = (struct manager_tap){0};
+	if (cfg->tap_open != NULL) {
+		err = cfg->tap_open(cfg->tap_arg, &s->vm->config, nic, tap, eb);
+	}
+	/* All of them are taken, also if one does not fit. */
+	for (uint32_t i = 0; err == 0 && i < tap->count; i++) {
+		if (spawn_keep(s, tap->fds[i], eb) < 0) {
+			err = -EMFILE;
+			while (++i < tap->count) {
+				(void)close(tap->fds[i]);
 			}
 		}
-		(void)json_array_append_new(taps, json_integer(fd));
+	}
+	if (err != 0) {
+		errbuf_prepend(eb, "adapter %u", nic);
+	}
+	return err;
+}
+
+static int spawn_taps_open(struct spawn *s, json_t *fds, struct errbuf *eb)
+{
+	json_t *taps = json_array();
+
+	for (uint32_t i = 0; i < s->vm->config.nic_count; i++) {
+		struct manager_tap tap;
+		int err = spawn_tap_open(s, i, &tap, eb);
+
+		if (err == 0 && json_array_append_new(taps, spawn_tap_json(&tap)) != 0) {
+			err = -ENOMEM;
+		}
+		if (err != 0) {
+			json_decref(taps);
+			return err;
+		}
 	}
 	return json_object_set_new(fds, "taps", taps) == 0 ? 0 : -ENOMEM;
 }

@@ -721,8 +721,8 @@ void vm_console(struct vm *vm, int stream_fd, vm_done_fn done, void *arg)
 
 json_t *vm_status(const struct vm *vm)
 {
-	static const char *const from_worker[] = {"cpu_ns", "uptime_ns", "resident_max_bytes",
-	                                          "heartbeat", "guest"};
+	static const char *const from_worker[] = {"cpu_ns",    "uptime_ns", "resident_max_bytes",
+	                                          "heartbeat", "guest",     "nics"};
 	char id[GUID_TEXT_SIZE];
 	struct json_build b;
 	json_t *out = NULL;

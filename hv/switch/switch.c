@@ -438,53 +438,72 @@ int switches_remove(struct switches *s, const char *name, struct errbuf *eb)
 	return err;
 }
 
-int switches_plug(struct switches *s, const char *name, const struct switch_adapter *adapter,
-                  int *fd, struct errbuf *eb)
+/* The bridge of a switch that works. One that could not be made, or was taken away, gets another
+ * chance. */
+static int switch_ready(struct switch_one *one, struct netlink_link *bridge, struct errbuf *eb)
 {
-	struct switch_one *one = switch_find(s, name);
-	struct netlink_link bridge;
-	struct tap_port port;
-	char tap[NETLINK_NAME_MAX + 1];
-	int err;
+	int err = 0;
 
-	*fd = -1;
-	if (one == NULL) {
-		err = errbuf_set(eb, -ENOENT, "there is no switch named %s", name);
-		errbuf_hint(eb, "godwit switch list shows those there are");
-		return err;
-	}
-	/* One that could not be made, or was taken away, gets another chance. */
-	if (one->err != 0 || switch_bridge_get(one, &bridge, NULL) != 0) {
+	if (one->err != 0 || switch_bridge_get(one, bridge, NULL) != 0) {
 		err = switch_try(one, eb);
 		if (err == 0) {
-			err = switch_bridge_get(one, &bridge, eb);
-		}
-		if (err != 0) {
-			errbuf_prepend(eb, "switch %s", one->def.name);
-			return err;
+			err = switch_bridge_get(one, bridge, eb);
 		}
 	}
-	port = (struct tap_port){.nic_id = adapter->id,
-	                         .switch_id = one->def.id,
-	                         .vlan = adapter->vlan != 0 ? adapter->vlan : one->def.vlan};
+	return err;
+}
+
+static int switch_plug(struct switch_one *one, const struct switch_adapter *adapter, int *fds,
+                       uint32_t *mtu_bytes, struct errbuf *eb)
+{
+	struct tap_port port = {.nic_id = adapter->id,
+	                        .switch_id = one->def.id,
+	                        .vlan = adapter->vlan != 0 ? adapter->vlan : one->def.vlan};
+	struct netlink_link bridge;
+	char tap[NETLINK_NAME_MAX + 1];
+	int err = switch_ready(one, &bridge, eb);
+
+	if (err != 0) {
+		return err;
+	}
 	memcpy(port.mac, adapter->mac, sizeof(port.mac));
 	if (port.vlan > NETLINK_VLAN_MAX) {
 		return errbuf_set(eb, -EINVAL, "there is no VLAN %u", port.vlan);
 	}
 	if (!bridge.vlans && port.vlan != SWITCH_VLAN_NATIVE) {
-		err = errbuf_set(eb, -EOPNOTSUPP, "switch %s: this kernel's bridges know no VLANs",
-		                 one->def.name);
+		err = errbuf_set(eb, -EOPNOTSUPP, "this kernel's bridges know no VLANs");
 		errbuf_hint(eb, "the kernel needs CONFIG_BRIDGE_VLAN_FILTERING");
 		return err;
 	}
-	err = tap_open(tap_name(&adapter->id, tap), 1, fd, eb);
-	if (err == 0) {
-		err = tap_plug(s->nl, tap, &port, &bridge, bridge.vlans, eb);
-		if (err != 0) {
-			(void)close(*fd);
-			*fd = -1;
-		}
+	err = tap_open(tap_name(&adapter->id, tap), adapter->queues, fds, eb);
+	if (err != 0) {
+		return err;
 	}
+	err = tap_plug(one->owner->nl, tap, &port, &bridge, bridge.vlans, eb);
+	for (uint32_t i = 0; err != 0 && i < adapter->queues; i++) {
+		(void)close(fds[i]);
+	}
+	*mtu_bytes = one->def.mtu_bytes;
+	return err;
+}
+
+int switches_plug(struct switches *s, const char *name, const struct switch_adapter *adapter,
+                  int *fds, uint32_t *mtu_bytes, struct errbuf *eb)
+{
+	struct switch_one *one = switch_find(s, name);
+	char tap[NETLINK_NAME_MAX + 1];
+	int err;
+
+	*mtu_bytes = SWITCH_MTU_PRESET;
+	if (name[0] == '\0') {
+		return tap_open(tap_name(&adapter->id, tap), adapter->queues, fds, eb);
+	}
+	if (one == NULL) {
+		err = errbuf_set(eb, -ENOENT, "there is no switch named %s", name);
+		errbuf_hint(eb, "godwit switch list shows those there are");
+		return err;
+	}
+	err = switch_plug(one, adapter, fds, mtu_bytes, eb);
 	if (err != 0) {
 		errbuf_prepend(eb, "switch %s", one->def.name);
 	}

@@ -77,16 +77,20 @@ const char *switches_name(const struct switches *s, const char *name_or_id);
 struct switch_adapter {
 	struct guid id;
 	uint8_t mac[6];
-	uint16_t vlan; /* 0 = the switch's */
+	uint16_t vlan;   /* 0 = the switch's */
+	uint32_t queues; /* of the tap, 1..TAP_QUEUES_MAX */
 };
 
 /*
- * switches_plug() - make an adapter's tap and plug it into the switch @name.
- * @fd: owned by the caller; closing it unplugs.
+ * switches_plug() - make an adapter's tap and plug it into the switch @name; "" = into none, then
+ * it is down and leads nowhere.
+ * @fds[adapter->queues]: owned by the caller; closing all of them unplugs.
+ * @mtu_bytes: the switch's.
  * Returns 0; -ENOENT no such switch; -EBUSY the adapter is plugged in already; -EOPNOTSUPP a VLAN
  * on a kernel that does not know them; -errno, also why the switch could not be made.
  */
 MUST_USE int switches_plug(struct switches *s, const char *name,
-                           const struct switch_adapter *adapter, int *fd, struct errbuf *eb);
+                           const struct switch_adapter *adapter, int *fds, uint32_t *mtu_bytes,
+                           struct errbuf *eb);
 
 #endif

@@ -193,6 +193,7 @@ static void worker_free(struct worker *w)
 	if (w->partition != NULL && partition_state_get(w->partition) != PARTITION_OFF) {
 		return; /* the ring failed: nothing can be drained, and the process ends now */
 	}
+	worker_nics_fini(w);
 	partition_destroy(w->partition);
 	control_destroy(w->control);
 	console_destroy(w->console);

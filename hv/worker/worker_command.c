@@ -271,6 +271,9 @@ static void worker_restore(struct worker *w, struct control_request *req)
 	if (err == 0) {
 		w->started_ns = clock_now_ns();
 	}
+	if (err == 0 && run) {
+		worker_nics_announce(w);
+	}
 	worker_answer(req, err, &eb);
 	if (err != 0) {
 		log_err(TAG, "restore failed vm=%s reason=%s", w->vm.name, errbuf_text(&eb, err));
@@ -336,6 +339,7 @@ static void worker_status(struct worker *w, struct control_request *req)
 	json_add_u64(&b, "uptime_ns", w->started_ns != 0 ? clock_now_ns() - w->started_ns : 0);
 	json_add_str(&b, "heartbeat", health[ic_heartbeat_health(w->heartbeat, clock_now_ns())]);
 	worker_status_guest(w, &b);
+	worker_nics_status(w, &b);
 	if (getrusage(RUSAGE_SELF, &usage) == 0) {
 		json_add_u64(&b, "resident_max_bytes", (uint64_t)usage.ru_maxrss << 10);
 	}

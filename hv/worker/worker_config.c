@@ -67,6 +67,33 @@ static int worker_disks_get(const struct json_at *fds, struct worker *w, struct 
 	return err;
 }
 
+static int worker_tap_get(const struct json_at *at, struct worker_tap *tap, struct errbuf *eb)
+{
+	static const char *const known[] = {"queues", "mtu_bytes", "link"};
+	struct json_at queues;
+	uint64_t mtu = 0;
+	int err = json_check_members(at, known, ARRAY_LEN(known), eb);
+
+	if (err == 0) {
+		err = json_get_u64(at, "mtu_bytes", 0, NETVSP_MTU_MAX, &mtu, eb);
+	}
+	if (err == 0) {
+		err = json_get_bool(at, "link", &tap->link, eb);
+	}
+	if (err == 0) {
+		err = json_get_array(at, "queues", NETVSP_QUEUES_MAX, &queues, eb);
+	}
+	tap->mtu_bytes = (uint32_t)mtu;
+	for (uint32_t i = 0; err == 0 && i < json_array_size(queues.value); i++) {
+		err = worker_fd_element(&queues, i, &tap->fds[i], eb);
+		if (err == 0 && tap->fds[i] < 0) {
+			err = json_error(&queues, eb, -EINVAL, "queue %u has no descriptor", i);
+		}
+		tap->count += err == 0;
+	}
+	return err;
+}
+
 static int worker_taps_get(const struct json_at *fds, struct worker *w, struct errbuf *eb)
 {
 	struct json_at taps;
@@ -77,7 +104,9 @@ static int worker_taps_get(const struct json_at *fds, struct worker *w, struct e
 		                 json_array_size(taps.value), w->vm.nic_count);
 	}
 	for (uint32_t i = 0; err == 0 && i < w->vm.nic_count; i++) {
-		err = worker_fd_element(&taps, i, &w->fds.taps[i], eb);
+		struct json_at tap = json_element(&taps, i);
+
+		err = worker_tap_get(&tap, &w->fds.taps[i], eb);
 	}
 	return err;
 }
@@ -142,7 +171,6 @@ int worker_config_read(struct worker *w, int config_fd, struct errbuf *eb)
 
 	w->fds.kvm = w->fds.kernel = w->fds.initrd = w->fds.console_log = w->fds.end = -1;
 	memset(w->fds.disks, 0xff, sizeof(w->fds.disks));
-	memset(w->fds.taps, 0xff, sizeof(w->fds.taps));
 	err = worker_text_read(config_fd, &text, &len);
 	if (err != 0) {
 		return errbuf_sys(eb, err, "cannot read the configuration from descriptor %d",
@@ -186,6 +214,8 @@ void worker_fds_close(struct worker *w)
 		}
 	}
 	for (uint32_t i = 0; i < VM_NICS_MAX; i++) {
-		worker_fd_close(&w->fds.taps[i]);
+		while (w->fds.taps[i].count != 0) {
+			worker_fd_close(&w->fds.taps[i].fds[--w->fds.taps[i].count]);
+		}
 	}
 }

@@ -176,5 +176,8 @@ int worker_devices_create(struct worker *w, struct errbuf *eb)
 
 	partition_env(w->partition, &env);
 	err = worker_scsi_create(w, &env, eb);
-	return err != 0 ? err : worker_services_create(w, &env, eb);
+	if (err == 0) {
+		err = worker_services_create(w, &env, eb);
+	}
+	return err != 0 ? err : worker_nics_create(w, &env, eb);
 }

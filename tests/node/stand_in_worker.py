@@ -76,11 +76,13 @@ def main():
     poll = select.poll()
     pumps = {}
     for index, (nic, tap) in enumerate(zip(config["vm"]["nics"], config["fds"]["taps"])):
-        if tap < 0:
+        if not tap["link"]:
             continue
+        queues = tap["queues"]
         inside = interface(f"eth{index}", nic["mac"])
-        pumps[tap] = (tap, inside, VNET_BYTES, b"")
-        pumps[inside] = (inside, tap, 0, bytes(VNET_BYTES))
+        for queue in queues:
+            pumps[queue] = (queue, inside, VNET_BYTES, b"")
+        pumps[inside] = (inside, queues[0], 0, bytes(VNET_BYTES))
     clients = {}
     for fd in [control.fileno(), *pumps]:
         poll.register(fd, select.POLLIN)

@@ -222,12 +222,12 @@ class Case(unittest.TestCase):
 
     # ---- guests ----
 
-    def guest(self, name, *nics, address=None):
+    def guest(self, name, *nics, address=None, cpus=1):
         """A VM that runs: a namespace with eth0, eth1... address: of eth0."""
         run("ip", "netns", "add", name)
         self.guests.append(name)
         options = [word for nic in nics for word in ("--nic", nic)]
-        self.godwit("vm", "create", name, "--memory", "64M", "--kernel", WORKER, *options)
+        self.godwit("vm", "create", name, "--memory", "64M", "--cpus", str(cpus), "--kernel", WORKER, *options)
         self.power_on(name, address)
 
     def power_on(self, name, address=None):
@@ -247,9 +247,11 @@ class Case(unittest.TestCase):
                "-t", "10", "-T", "1", "-O", "mtu")
         return lease.read_text(encoding="ascii").split()
 
+    def nics(self, name):
+        return json.loads(self.godwit("vm", "show", name, "--json").stdout)["definition"]["nics"]
+
     def mac(self, name):
-        definition = json.loads(self.godwit("vm", "show", name, "--json").stdout)["definition"]
-        return definition["nics"][0]["mac"]
+        return self.nics(name)[0]["mac"]
 
 
 class Life(Case):
@@ -308,6 +310,42 @@ class Life(Case):
         self.godwit("vm", "stop", "--off", "g1")
         wait_for("the tap is gone", lambda: self.show("s")["ports"] == [])
         self.refused("VM g1 has an adapter", "switch", "remove", "s")
+
+    def test_an_address_is_of_one_adapter_and_stays(self):
+        self.create("s", "private")
+        self.create("t", "private")
+        for name in ("g1", "g2"):
+            run("ip", "netns", "add", name)
+            self.guests.append(name)
+        define = ("--memory", "64M", "--kernel", WORKER)
+        self.godwit("vm", "create", "g1", *define, "--nic", "switch=s", "--nic", "switch=s")
+        first, second = self.nics("g1")
+        self.assertRegex(first["mac"], "^00:15:5d:")
+        self.assertNotEqual(first["mac"], second["mac"])
+        self.refused(f"VM g1 has the address {second['mac']}", "vm", "create", "g2", *define, "--nic",
+                     f"switch=s,mac={second['mac']}")
+        self.refused("again", "vm", "create", "g2", *define, "--nic", "mac=02:00:00:00:00:01", "--nic",
+                     "mac=02:00:00:00:00:01")
+        self.refused("no unicast MAC", "vm", "create", "g2", *define, "--nic", "mac=01:00:00:00:00:01")
+        self.godwit("vm", "set", "g1", "--nic", "switch=t,vlan=5", "--nic", "mac=02:00:00:00:00:02")
+        after = self.nics("g1")
+        self.assertEqual(after[0], {**first, "switch": "t", "vlan": 5})
+        self.assertEqual(after[1], {"id": second["id"], "mac": "02:00:00:00:00:02"})
+        self.godwit("vm", "set", "g1", "--nic", "none")
+        self.assertEqual(self.nics("g1"), [])
+        self.godwit("vm", "create", "g2", *define, "--nic", f"switch=s,mac={second['mac']}")
+
+    def test_an_adapter_has_a_queue_for_each_processor(self):
+        self.create("s", "private")
+        self.guest("g1", "switch=s", address="10.3.0.11/24", cpus=4)
+        self.guest("g2", "switch=s", address="10.3.0.12/24")
+        taps = {p["vm"]: p["tap"] for p in self.show("s")["ports"]}
+        queues = {vm: len([q for q in os.listdir(f"/sys/class/net/{tap}/queues") if q.startswith("tx-")])
+                  for vm, tap in taps.items()}
+        self.assertEqual(queues, {"g1": 4, "g2": 1})
+        answers("g1", "10.3.0.12")
+        self.godwit("vm", "stop", "--off", "g1")
+        wait_for("the tap is gone", lambda: [p["vm"] for p in self.show("s")["ports"]] == ["g2"])
 
     def test_a_vm_whose_switch_is_missing_says_so(self):
         run("ip", "netns", "add", "g1")

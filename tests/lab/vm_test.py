@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """`godwit vm` with unmodified Debian kernels: boot with its proof lines, disk, save, death, shutdown."""
+import json
 import pathlib
 import re
 import select
@@ -76,8 +77,8 @@ class Console:
         return self.case.fail(f"no answer to '{line}' within {timeout} s:\n" + "\n".join(seen))
 
 
-class Vm(gwlab_client.LabCase):
-    """One node with godwitd."""
+class Node(gwlab_client.LabCase):
+    """One node with godwitd, and what tests of its VMs need."""
 
     options = ("--nodes", "1", "--memory", "2G", "--cpus", "2")
 
@@ -108,16 +109,28 @@ class Vm(gwlab_client.LabCase):
     def wait_ready(self, name, count=1):
         wait_for(f"{name} is ready", lambda: self.log(name).count("gwguest: ready") >= count, 120)
 
+    def godwit_json(self, words):
+        return json.loads(self.godwit(f"{words} --json"))
+
+    def refused(self, words, why):
+        done = self.lab.exec("n1", f"godwit {words}")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(why, done.stderr.decode())
+
+    def define(self, name, cpus, append="", options=""):
+        """A VM with the small guest."""
+        self.godwit(f"vm create {name} --memory 256M --cpus {cpus} --kernel {self.files['bzimage']} "
+                    f"--initrd {self.files['initrd']} "
+                    f"--append 'console=ttyS0 quiet mitigations=off panic=1 {append}' {options}")
+        self.addCleanup(self.remove, name)
+
     def create(self, name, cpus, disk=True):
         """A VM with the small guest, booted and ready."""
         disk_words = ""
         if disk:
             self.lab.sh("n1", f"truncate -s 64M /root/{name}.raw")
             disk_words = f"--disk /root/{name}.raw"
-        self.godwit(f"vm create {name} --memory 256M --cpus {cpus} --kernel {self.files['bzimage']} "
-                    f"--initrd {self.files['initrd']} "
-                    f"--append 'console=ttyS0 quiet mitigations=off panic=1' {disk_words}")
-        self.addCleanup(self.remove, name)
+        self.define(name, cpus, options=disk_words)
         self.godwit(f"vm start {name}")
         self.wait_ready(name)
 
@@ -135,6 +148,10 @@ class Vm(gwlab_client.LabCase):
 
     def console(self, name):
         return self.lab.spawn("n1", f"exec godwit vm console {name}", stdin=subprocess.PIPE)
+
+
+class Vm(Node):
+    """VMs as such."""
 
     def boot_and_prove(self, cpus):
         name = f"boot{cpus}"

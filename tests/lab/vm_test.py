@@ -134,12 +134,18 @@ class Node(gwlab_client.LabCase):
         self.godwit(f"vm start {name}")
         self.wait_ready(name)
 
+    def evidence(self):
+        """Print what a node that may be dead still tells."""
+        for source in (self.lab.exec("n1", "godwit event list; tail -n 60 /root/godwitd.log", check=False),
+                       self.lab.do("log", "n1", check=False)):
+            print((source.stdout + source.stderr).decode(errors="replace")[-16384:], flush=True)
+
     def run(self, result=None):
         """As ever; a failed test shows what the node knows of it."""
         before = len(result.failures) + len(result.errors)
         super().run(result)
         if len(result.failures) + len(result.errors) > before:
-            print(self.lab.sh("n1", "godwit event list; tail -n 60 /root/godwitd.log"), flush=True)
+            self.evidence()
         return result
 
     def remove(self, name):

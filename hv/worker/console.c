@@ -18,13 +18,18 @@
 #define TAG "console"
 #define CONSOLE_INPUT_BYTES 256u
 #define CONSOLE_RETRY_NS (2 * NS_PER_MS) /* a 16550 at 115200 baud takes 64 bytes in 5 ms */
+#define CONSOLE_LATE_BYTES (256u << 10)  /* what a reader may lag behind; power of two */
 
 struct console_stream {
 	struct console *console; /* back pointer */
 	int fd;                  /* owned; -1 = free */
 	bool busy;               /* op is in flight */
+	bool sending;            /* late_op is in flight */
 	bool dead;
 	struct uring_op op;
+	struct uring_op late_op;
+	uint8_t *late;     /* owned; output the socket did not take, a ring; NULL until needed */
+	size_t head, tail; /* free-running; [head, tail) waits */
 	uint8_t buf[CONSOLE_INPUT_BYTES];
 	size_t at, len; /* input not yet taken by the guest */
 };
@@ -42,16 +47,72 @@ static void console_stream_next(struct console_stream *st);
 
 static void console_stream_close(struct console_stream *st)
 {
-	if (st->busy) {
-		st->dead = true; /* the completion comes back here */
+	if (st->busy || st->sending) {
+		st->dead = true; /* the completions come back here */
 		(void)shutdown(st->fd, SHUT_RDWR);
 		return;
 	}
 	if (st->fd >= 0) {
 		(void)close(st->fd);
 	}
+	free(st->late);
+	st->late = NULL;
+	st->head = st->tail = 0;
 	st->fd = -1;
 	st->dead = false;
+}
+
+static void console_late_send(struct console_stream *st);
+
+static void console_late_done(struct uring_op *op, int32_t res, bool more)
+{
+	struct console_stream *st = op->arg;
+
+	(void)more;
+	st->sending = false;
+	if (st->dead || res <= 0) {
+		console_stream_close(st);
+		return;
+	}
+	st->head += (size_t)res;
+	console_late_send(st);
+}
+
+/* Send what waits, up to the end of the ring; the completion goes on. */
+static void console_late_send(struct console_stream *st)
+{
+	size_t at = st->head & (CONSOLE_LATE_BYTES - 1);
+	size_t len = st->tail - st->head;
+
+	if (len == 0 || st->sending) {
+		return;
+	}
+	if (len > CONSOLE_LATE_BYTES - at) {
+		len = CONSOLE_LATE_BYTES - at;
+	}
+	st->late_op = (struct uring_op){.fn = console_late_done, .arg = st};
+	if (uring_prep_send(st->console->ring, &st->late_op, st->fd, st->late + at, (uint32_t)len,
+	                    MSG_NOSIGNAL) != 0) {
+		console_stream_close(st);
+		return;
+	}
+	st->sending = true;
+}
+
+/* Keep what the socket did not take. Returns false if there is no room for it. */
+static bool console_late_add(struct console_stream *st, const uint8_t *buf, size_t len)
+{
+	if (st->late == NULL) {
+		st->late = gw_malloc(CONSOLE_LATE_BYTES);
+	}
+	if (st->late == NULL || len > CONSOLE_LATE_BYTES - (st->tail - st->head)) {
+		return false;
+	}
+	for (size_t i = 0; i < len; i++) {
+		st->late[st->tail++ & (CONSOLE_LATE_BYTES - 1)] = buf[i];
+	}
+	console_late_send(st);
+	return true;
 }
 
 static void console_stream_done(struct uring_op *op, int32_t res, bool more)
@@ -129,8 +190,11 @@ void console_destroy(struct console *c)
 		if (st->busy) {
 			CHECK(uring_cancel(c->ring, &st->op) == 0);
 		}
+		if (st->sending) {
+			CHECK(uring_cancel(c->ring, &st->late_op) == 0);
+		}
 		console_stream_close(st);
-		while (st->busy) {
+		while (st->busy || st->sending) {
 			CHECK(uring_wait(c->ring, UINT64_MAX) >= 0);
 		}
 	}
@@ -175,17 +239,31 @@ static void console_log(struct console *c, const uint8_t *buf, size_t len)
 	}
 }
 
+/* One reader's copy. A socket takes few small messages, so lagging behind is the normal case. */
+static void console_stream_output(struct console_stream *st, const uint8_t *buf, size_t len)
+{
+	ssize_t n = 0;
+
+	if (st->head == st->tail) {
+		n = send(st->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+			console_stream_close(st);
+			return;
+		}
+		n = n < 0 ? 0 : n;
+	}
+	if ((size_t)n < len && !console_late_add(st, buf + n, len - (size_t)n)) {
+		log_info(TAG, "reader dropped: it does not keep up");
+		console_stream_close(st);
+	}
+}
+
 void console_output(struct console *c, const uint8_t *buf, size_t len_bytes)
 {
 	console_log(c, buf, len_bytes);
 	for (uint32_t i = 0; i < CONSOLE_STREAMS_MAX; i++) {
-		struct console_stream *st = &c->streams[i];
-
-		if (st->fd >= 0 && !st->dead &&
-		    send(st->fd, buf, len_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-		            (ssize_t)len_bytes) {
-			log_info(TAG, "reader dropped: it does not keep up");
-			console_stream_close(st);
+		if (c->streams[i].fd >= 0 && !c->streams[i].dead) {
+			console_stream_output(&c->streams[i], buf, len_bytes);
 		}
 	}
 }

@@ -5,7 +5,8 @@
 /*
  * console - COM1's other end: a log file of bounded size, and people attached to it.
  *
- * Output goes to the log and to every attached stream; a stream that does not keep up is dropped.
+ * Output goes to the log and to every attached stream; one that lags behind by more than
+ * 256 KiB is dropped.
  * Input of all streams goes to COM1 in the order it comes. Device thread only.
  */
 

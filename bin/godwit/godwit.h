@@ -23,8 +23,10 @@ struct json_t;
 extern const struct cli_app godwit_app;
 
 /* The nouns, each in its own file. */
+extern const struct cli_noun noun_cert;
 extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_host;
+extern const struct cli_noun noun_job;
 extern const struct cli_noun noun_switch;
 extern const struct cli_noun noun_vm;
 

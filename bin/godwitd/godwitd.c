@@ -13,7 +13,10 @@
 #include "base/log.h"
 #include "bin/common/service.h"
 #include "bin/common/version.h"
+#include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/host_api.h"
+#include "bin/godwitd/job_api.h"
+#include "bin/godwitd/peer.h"
 #include "bin/godwitd/vm_api.h"
 
 #define TAG "godwitd"
@@ -71,43 +74,93 @@ static const char *worker_path(const struct cli_call *call, char *buf, size_t ro
 	return GODWIT_LIBEXEC_DIR "/godwit-vm";
 }
 
+/* The parts of the service, in the order they are made. All owned; NULL = not there (yet). */
+struct parts {
+	struct api_server *server;
+	struct host_api *host;
+	struct cert_api *certs;
+	struct vm_api *vms;
+	struct job_api *jobs;
+	struct peers *peers;
+};
+
+static int parts_vms(const struct cli_call *call, const struct service_cfg *cfg,
+                     struct service *service, struct parts *p, struct errbuf *eb)
+{
+	char worker[SOCKET_PATH_MAX];
+	const struct vm_api_cfg vm_cfg = {
+		.loop = service_loop(service),
+		.server = p->server,
+		.state_dir = cfg->state_dir,
+		.run_dir = cfg->run_dir,
+		.worker_path = worker_path(call, worker, sizeof(worker)),
+		.worker_uid_base = (uint32_t)cli_number(call, "worker-uid-base", 0),
+	};
+
+	return vm_api_create(&vm_cfg, &p->vms, eb);
+}
+
+static int parts_create(const struct cli_call *call, const struct service_cfg *cfg,
+                        struct service *service, struct parts *p, struct errbuf *eb)
+{
+	const struct api_server_cfg api_cfg = {.loop = service_loop(service)};
+	int err = api_server_create(&api_cfg, &p->server, eb);
+
+	if (err == 0) {
+		err = host_api_create(service_loop(service), p->server, cfg->state_dir, &p->host,
+		                      eb);
+	}
+	if (err == 0) {
+		err = parts_vms(call, cfg, service, p, eb);
+	}
+	if (err == 0) {
+		err = job_api_create(p->server, vm_api_store(p->vms), &p->jobs, eb);
+	}
+	if (err == 0) {
+		const struct cert_api_cfg cert_cfg = {
+			.server = p->server,
+			.state_dir = cfg->state_dir,
+			.listen_addr = cli_text(call, "listen"),
+			.listen_port = (uint16_t)cli_number(call, "port", 0),
+		};
+
+		err = cert_api_create(&cert_cfg, &p->certs, eb);
+	}
+	if (err == 0) {
+		const struct peers_cfg peers_cfg = {.loop = service_loop(service),
+		                                    .cert_dir = cert_api_dir(p->certs)};
+
+		err = peers_create(&peers_cfg, &p->peers, eb);
+	}
+	return err;
+}
+
+static void parts_destroy(struct parts *p)
+{
+	peers_destroy(p->peers);
+	host_api_stop(p->host);
+	vm_api_stop(p->vms);
+	job_api_stop(p->jobs);
+	api_server_destroy(p->server);
+	cert_api_destroy(p->certs);
+	job_api_destroy(p->jobs);
+	vm_api_destroy(p->vms);
+	host_api_destroy(p->host);
+}
+
 static int serve(const struct cli_call *call, const struct service_cfg *cfg,
                  struct service *service, struct errbuf *eb)
 {
-	struct api_server_cfg api_cfg = {.loop = service_loop(service)};
-	struct api_server *server;
-	struct host_api *host;
-	struct vm_api *vms = NULL;
-	char worker[SOCKET_PATH_MAX];
-	int err = api_server_create(&api_cfg, &server, eb);
+	struct parts parts = {0};
+	int err = parts_create(call, cfg, service, &parts, eb);
 
-	if (err < 0) {
-		return err;
-	}
-	err = host_api_create(service_loop(service), server, cfg->state_dir, &host, eb);
 	if (err == 0) {
-		const struct vm_api_cfg vm_cfg = {
-			.loop = service_loop(service),
-			.server = server,
-			.state_dir = cfg->state_dir,
-			.run_dir = cfg->run_dir,
-			.worker_path = worker_path(call, worker, sizeof(worker)),
-			.worker_uid_base = (uint32_t)cli_number(call, "worker-uid-base", 0),
-		};
-
-		err = vm_api_create(&vm_cfg, &vms, eb);
-	}
-	if (err == 0) {
-		err = listen_local(server, cfg, cli_text(call, "group"), eb);
+		err = listen_local(parts.server, cfg, cli_text(call, "group"), eb);
 	}
 	if (err == 0) {
 		service_run(service, "serving the API");
 	}
-	host_api_stop(host);
-	vm_api_stop(vms);
-	api_server_destroy(server);
-	vm_api_destroy(vms);
-	host_api_destroy(host);
+	parts_destroy(&parts);
 	return err;
 }
 
@@ -142,6 +195,17 @@ static const struct cli_opt opts[] = {
          .preset = "godwit",
          .summary = "Members of this group may use the API of this host, if there is such a group. "
                     "They can do everything root can."},
+	{.name = "listen",
+         .kind = CLI_TEXT,
+         .value = "ADDR",
+         .preset = "::",
+         .summary = "Numeric address for other nodes, once this one has a certificate "
+                    "(godwit cert)."},
+	{.name = "port",
+         .kind = CLI_UINT,
+         .value = "PORT",
+         .preset = "7443",
+         .summary = "TCP port for other nodes."},
 	{.name = "worker",
          .kind = CLI_TEXT,
          .value = "FILE",
@@ -178,6 +242,9 @@ static const struct cli_section sections[] = {
                                             {"/run/godwit/godwitd.lock", "Held while it runs; our "
                                                                          "pid."},
                                             {"/var/lib/godwit", "What must survive a reboot."},
+                                            {"/var/lib/godwit/cert", "This node's key and "
+                                                                     "certificate, and whom it "
+                                                                     "trusts."},
                                             {0}}},
 	{.title = "ENVIRONMENT",
          .items = (const struct cli_item[]){{"NOTIFY_SOCKET, WATCHDOG_USEC",

@@ -495,6 +495,16 @@ int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errb
 	return 0;
 }
 
+struct manager *vm_api_manager(struct vm_api *api)
+{
+	return api->manager;
+}
+
+struct vm_store *vm_api_store(struct vm_api *api)
+{
+	return api->store;
+}
+
 void vm_api_stop(struct vm_api *api)
 {
 	if (api != NULL) {

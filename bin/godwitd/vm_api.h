@@ -14,7 +14,9 @@
 struct api_server;
 struct errbuf;
 struct loop;
+struct manager;
 struct vm_api;
+struct vm_store;
 
 struct vm_api_cfg {
 	struct loop *loop; /* borrowed until vm_api_destroy(), like the rest */
@@ -27,6 +29,11 @@ struct vm_api_cfg {
 
 /* vm_api_create() - open the database, adopt what runs, serve. Returns 0; -errno. */
 MUST_USE int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errbuf *eb);
+
+/* vm_api_manager(), vm_api_store() - what the routes of other modules need; theirs until
+ * vm_api_stop() and vm_api_destroy(). */
+struct manager *vm_api_manager(struct vm_api *api);
+struct vm_store *vm_api_store(struct vm_api *api);
 
 /*
  * vm_api_stop() - answer what waits, before the server is destroyed. vm_api_destroy() - after it;

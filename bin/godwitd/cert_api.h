@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BIN_GODWITD_CERT_API_H
+#define BIN_GODWITD_CERT_API_H
+
+/*
+ * cert_api - this node's identity: the CA of those who trust each other, our key and certificate.
+ *
+ *   STATE/cert/ca.pem     whom we trust
+ *   STATE/cert/node.pem   who we are; node.key, mode 0600, proves it
+ *   STATE/cert/ca.key     only on the node that made the CA, mode 0600: who has it can be anybody
+ *
+ * GET /v1/certs, POST /v1/certs/init, /v1/certs/issue and /v1/certs/install. The three that change
+ * something are for this host's own socket, not for other nodes. As soon as we have an identity
+ * the API is served on TCP, to those with a certificate of the same CA. docs/formats/certs.md.
+ *
+ * Thread: the loop's.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/tls_pki.h"
+
+struct api_server;
+struct cert_api;
+struct errbuf;
+
+#define CERT_DAYS_CA 3650u
+#define CERT_DAYS_NODE 825u
+
+struct cert_api_cfg {
+	struct api_server *server; /* borrowed until cert_api_destroy() */
+	const char *state_dir;     /* copied */
+	const char *listen_addr;   /* numeric address for other nodes; copied */
+	uint16_t listen_port;      /* 0 = API_TLS_PORT */
+};
+
+/*
+ * cert_api_create() - serve the routes and, if there is an identity, the API on TCP. An identity
+ * that cannot be used is logged, not an error: the local socket must work to mend it.
+ * Returns 0; -ENOMEM; -errno.
+ */
+MUST_USE int cert_api_create(const struct cert_api_cfg *cfg, struct cert_api **out,
+                             struct errbuf *eb);
+
+/* cert_api_destroy() - after the server. NULL is fine. */
+void cert_api_destroy(struct cert_api *api);
+
+/* cert_api_dir() - STATE/cert. */
+const char *cert_api_dir(const struct cert_api *api);
+
+/* cert_api_node() - the name in our certificate; NULL = we have none. */
+const char *cert_api_node(const struct cert_api *api);
+
+#endif

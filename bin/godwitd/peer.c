@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bin/godwitd/peer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/api/client.h"
+#include "base/errbuf.h"
+#include "base/fault.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/loop.h"
+
+#define TAG "peer"
+#define PEER_PATH_MAX 4096u
+#define PEER_URL_MAX 128u
+
+/* One call. Its thread owns result, err and eb until it writes to peers.done_fd. */
+struct peer_job {
+	struct list link; /* in peers.jobs: the loop's */
+	struct peers *peers;
+	pthread_t thread;
+	bool done; /* under peers.lock */
+	char url[PEER_URL_MAX];
+	char addr[64];
+	char *path; /* owned */
+	enum api_method method;
+	json_t *body; /* owned: a copy of its own, reference counts are not shared by threads */
+	uint32_t timeout_ms;
+	peer_done_fn fn;
+	void *arg;
+	struct api_result result;
+	struct errbuf eb;
+	int err;
+};
+
+struct peers {
+	struct loop *loop; /* borrowed */
+	char cert[PEER_PATH_MAX];
+	char key[PEER_PATH_MAX];
+	char ca[PEER_PATH_MAX];
+	int done_fd; /* eventfd */
+	struct loop_fd *watch;
+	struct list jobs;
+	uint32_t count;
+	pthread_mutex_t lock;
+};
+
+static void peer_job_free(struct peer_job *job)
+{
+	api_result_fini(&job->result);
+	json_decref(job->body);
+	free(job->path);
+	free(job);
+}
+
+static void *peer_thread(void *arg)
+{
+	struct peer_job *job = arg;
+	struct peers *peers = job->peers;
+	const struct api_client_cfg cfg = {
+		.url = job->url,
+		.connect_addr = job->addr[0] != '\0' ? job->addr : NULL,
+		.cert_file = peers->cert,
+		.key_file = peers->key,
+		.ca_file = peers->ca,
+		.connect_timeout_ms =
+			job->timeout_ms < API_CONNECT_TIMEOUT_MS ? job->timeout_ms : 0,
+	};
+	const struct api_call call = {
+		.method = job->method,
+		.path = job->path,
+		.body = job->body,
+		.timeout_ms = job->timeout_ms,
+	};
+	struct api_client *client = NULL;
+	uint64_t one = 1;
+
+	job->err = api_client_create(&cfg, &client, &job->eb);
+	if (job->err == 0) {
+		job->err = api_client_call(client, &call, &job->result, &job->eb);
+	}
+	api_client_destroy(client);
+	(void)pthread_mutex_lock(&peers->lock);
+	job->done = true;
+	(void)pthread_mutex_unlock(&peers->lock);
+	if (write(peers->done_fd, &one, sizeof(one)) != sizeof(one)) {
+		log_err(TAG, "end of a call not reported error=%s", strerrorname_np(errno));
+	}
+	return NULL;
+}
+
+/* The next call that has ended, off the list; NULL = none. */
+static struct peer_job *peers_take(struct peers *peers)
+{
+	struct peer_job *found = NULL;
+
+	(void)pthread_mutex_lock(&peers->lock);
+	list_for_each(at, &peers->jobs)
+	{
+		struct peer_job *job = list_entry(at, struct peer_job, link);
+
+		if (job->done) {
+			found = job;
+			break;
+		}
+	}
+	(void)pthread_mutex_unlock(&peers->lock);
+	if (found != NULL) {
+		list_del(&found->link);
+		peers->count--;
+		(void)pthread_join(found->thread, NULL);
+	}
+	return found;
+}
+
+static void peers_on_done(int fd, uint32_t events, void *arg)
+{
+	struct peers *peers = arg;
+	struct peer_job *job;
+	uint64_t count;
+
+	(void)events;
+	if (read(fd, &count, sizeof(count)) != sizeof(count)) {
+		return;
+	}
+	while ((job = peers_take(peers)) != NULL) {
+		job->fn(job->arg, job->err, job->err == 0 ? job->result.body : NULL, &job->eb);
+		peer_job_free(job);
+	}
+}
+
+int peers_create(const struct peers_cfg *cfg, struct peers **out, struct errbuf *eb)
+{
+	struct peers *peers = gw_calloc(1, sizeof(*peers));
+	int err = -ENOMEM;
+
+	*out = NULL;
+	if (peers == NULL) {
+		return errbuf_sys(eb, err, "cannot call other nodes");
+	}
+	peers->loop = cfg->loop;
+	list_init(&peers->jobs);
+	(void)pthread_mutex_init(&peers->lock, NULL);
+	(void)snprintf(peers->cert, sizeof(peers->cert), "%.4000s/node.pem", cfg->cert_dir);
+	(void)snprintf(peers->key, sizeof(peers->key), "%.4000s/node.key", cfg->cert_dir);
+	(void)snprintf(peers->ca, sizeof(peers->ca), "%.4000s/ca.pem", cfg->cert_dir);
+	peers->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (peers->done_fd < 0) {
+		err = -errno;
+	} else {
+		err = loop_fd_add(peers->loop, peers->done_fd, LOOP_READ, peers_on_done, peers,
+		                  &peers->watch);
+	}
+	if (err != 0) {
+		peers_destroy(peers);
+		return errbuf_sys(eb, err, "cannot call other nodes");
+	}
+	*out = peers;
+	return 0;
+}
+
+void peers_destroy(struct peers *peers)
+{
+	if (peers == NULL) {
+		return;
+	}
+	list_for_each_safe(at, &peers->jobs)
+	{
+		struct peer_job *job = list_entry(at, struct peer_job, link);
+
+		(void)pthread_join(job->thread, NULL);
+		peer_job_free(job);
+	}
+	loop_fd_del(peers->watch);
+	if (peers->done_fd >= 0) {
+		(void)close(peers->done_fd);
+	}
+	(void)pthread_mutex_destroy(&peers->lock);
+	free(peers);
+}
+
+static struct peer_job *peer_job_new(struct peers *peers, const struct peer_call *call,
+                                     peer_done_fn fn, void *arg)
+{
+	struct peer_job *job = gw_calloc(1, sizeof(*job));
+
+	if (job == NULL) {
+		return NULL;
+	}
+	job->peers = peers;
+	job->method = call->method;
+	job->timeout_ms = call->timeout_ms;
+	job->fn = fn;
+	job->arg = arg;
+	job->path = gw_strdup(call->path);
+	job->body = call->body != NULL ? json_deep_copy(call->body) : NULL;
+	(void)snprintf(job->url, sizeof(job->url), "https://%.80s:%u", call->node,
+	               call->port != 0 ? call->port : API_TLS_PORT);
+	(void)snprintf(job->addr, sizeof(job->addr), "%s", call->addr != NULL ? call->addr : "");
+	if (job->path == NULL || (job->body == NULL && call->body != NULL)) {
+		peer_job_free(job);
+		return NULL;
+	}
+	return job;
+}
+
+int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn, void *arg,
+              struct errbuf *eb)
+{
+	struct peer_job *job;
+	int err;
+
+	if (peers->count == PEER_CALLS_MAX) {
+		return errbuf_set(eb, -EBUSY, "%u calls to other nodes are under way already",
+		                  PEER_CALLS_MAX);
+	}
+	job = peer_job_new(peers, call, fn, arg);
+	if (job == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "cannot call node %s", call->node);
+	}
+	/* On the list before the thread can end; only the loop looks at the list. */
+	list_add_tail(&peers->jobs, &job->link);
+	err = -pthread_create(&job->thread, NULL, peer_thread, job);
+	if (err != 0) {
+		list_del(&job->link);
+		peer_job_free(job);
+		return errbuf_sys(eb, err, "cannot call node %s", call->node);
+	}
+	peers->count++;
+	return 0;
+}

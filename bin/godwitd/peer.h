@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BIN_GODWITD_PEER_H
+#define BIN_GODWITD_PEER_H
+
+/*
+ * peer - calls from this node to the API of another, over TLS with this node's certificate.
+ *
+ * The API's client blocks, so each call has a thread for as long as it lasts; the answer comes on
+ * the loop. Calls to one node may overtake each other.
+ *
+ * Thread: the loop's.
+ */
+
+#include <stdint.h>
+
+#include "base/api/api.h"
+#include "base/attr.h"
+#include "base/json.h"
+
+struct errbuf;
+struct loop;
+struct peers;
+
+#define PEER_CALLS_MAX 32u
+
+struct peers_cfg {
+	struct loop *loop;    /* borrowed until peers_destroy() */
+	const char *cert_dir; /* node.pem, node.key, ca.pem (bin/godwitd/cert.h); copied */
+};
+
+struct peer_call {
+	const char *node; /* name in its certificate; copied, like the rest */
+	const char *addr; /* numeric, or NULL or "": the name is looked up */
+	uint16_t port;    /* 0 = API_TLS_PORT */
+	enum api_method method;
+	const char *path;
+	const json_t *body;  /* copied; NULL = none */
+	uint32_t timeout_ms; /* for the whole call */
+};
+
+/*
+ * @answer: borrowed, NULL if err < 0 or the answer was empty. @err: 0 or as api_client_call(); what
+ * matters to those who must know what happened there: -ECONNRESET, -ETIMEDOUT say that it is
+ * unknown whether the call was carried out.
+ */
+typedef void (*peer_done_fn)(void *arg, int err, json_t *answer, const struct errbuf *eb);
+
+/* peers_create() - Returns 0; -ENOMEM. */
+MUST_USE int peers_create(const struct peers_cfg *cfg, struct peers **out, struct errbuf *eb);
+
+/*
+ * peers_destroy() - waits for the calls under way (at most their timeouts); they are not answered
+ * any more. NULL is fine.
+ */
+void peers_destroy(struct peers *peers);
+
+/*
+ * peer_call() - start a call; @fn comes once, from the loop, never from inside.
+ * Returns 0; -EBUSY PEER_CALLS_MAX are under way; -ENOMEM; -errno no thread. On failure @fn does
+ * not come.
+ */
+MUST_USE int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn,
+                       void *arg, struct errbuf *eb);
+
+#endif

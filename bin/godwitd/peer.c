@@ -201,7 +201,7 @@ static struct peer_job *peer_job_new(struct peers *peers, const struct peer_call
 	job->path = gw_strdup(call->path);
 	job->body = call->body != NULL ? json_deep_copy(call->body) : NULL;
 	(void)snprintf(job->url, sizeof(job->url), "https://%.80s:%u", call->node,
-	               call->port != 0 ? call->port : API_TLS_PORT);
+	               (unsigned)(call->port != 0 ? call->port : API_TLS_PORT));
 	(void)snprintf(job->addr, sizeof(job->addr), "%s", call->addr != NULL ? call->addr : "");
 	if (job->path == NULL || (job->body == NULL && call->body != NULL)) {
 		peer_job_free(job);

@@ -136,7 +136,9 @@ class Node(gwlab_client.LabCase):
 
     def evidence(self):
         """Print what a node that may be dead still tells."""
-        for source in (self.lab.exec("n1", "godwit event list; tail -n 60 /root/godwitd.log", check=False),
+        for source in (self.lab.exec("n1", "godwit event list; tail -n 60 /root/godwitd.log; cd /proc; "
+                                     "for p in $(pgrep godwit-vm); do for t in $p/task/*; do echo $t "
+                                     "$(cat $t/comm $t/wchan $t/syscall); done; done", check=False),
                        self.lab.do("log", "n1", check=False)):
             print((source.stdout + source.stderr).decode(errors="replace")[-16384:], flush=True)
 
@@ -155,10 +157,6 @@ class Node(gwlab_client.LabCase):
     def console(self, name):
         return self.lab.spawn("n1", f"exec godwit vm console {name}", stdin=subprocess.PIPE)
 
-
-class Vm(Node):
-    """VMs as such."""
-
     def boot_and_prove(self, cpus):
         name = f"boot{cpus}"
         self.create(name, cpus)
@@ -176,11 +174,24 @@ class Vm(Node):
         self.assertIn("Hyper-V clockevent", timer)
         self.assertIn("ok", self.godwit(f"vm show {name}"))
 
-    def test_a_debian_kernel_boots_on_one_processor(self):
-        self.boot_and_prove(1)
+
+class Wide(Node):
+    """
+    More VPs than the node has processors. Only one of those: emulated nodes with several processors fail
+    under this load, the guest or the node itself resets, see docs/lab.md.
+    """
+
+    options = ("--nodes", "1", "--memory", "2G", "--cpus", "1")
 
     def test_a_debian_kernel_boots_on_four_processors(self):
         self.boot_and_prove(4)
+
+
+class Vm(Node):
+    """VMs as such."""
+
+    def test_a_debian_kernel_boots_on_one_processor(self):
+        self.boot_and_prove(1)
 
     def test_what_the_guest_writes_is_on_its_disk_after_a_shutdown(self):
         self.create("disk", 2)

@@ -77,12 +77,30 @@ MUST_USE int kvm_cpuid_supported(struct kvm_vm *vm, struct cpuid_table *out, str
 /* kvm_cpuid_hyperv() - the Hyper-V leaves this KVM implements (0x40000000..). -ENOTSUP none. */
 MUST_USE int kvm_cpuid_hyperv(struct kvm_vm *vm, struct cpuid_table *out, struct errbuf *eb);
 
-/*
- * kvm_vm_memory() - let guest physical [gpa, gpa+len) be @host; len 0 removes the slot.
- * @log_dirty: track the guest's writes.
- */
+#define KVM_SLOTS_MAX 8u
+
+/* kvm_vm_memory() - let guest physical [gpa, gpa+len) be @host. @slot < KVM_SLOTS_MAX, once each.
+ * Before kvm_vm_dirty_start(). Returns 0; -errno. */
 MUST_USE int kvm_vm_memory(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len_bytes,
-                           void *host, bool log_dirty);
+                           void *host);
+
+/*
+ * kvm_vm_dirty_start() - from now on note which pages the guest writes, and the kernel for it; all
+ * clean. VPs may run. A write of this process is not seen: hv/mem notes those.
+ * Returns 0; -EALREADY; -ENOMEM; -errno.
+ */
+MUST_USE int kvm_vm_dirty_start(struct kvm_vm *vm);
+
+/*
+ * kvm_vm_dirty_fetch() - or the pages of @slot written since the last fetch into @bits (bit n: page
+ * n; @words >= pages / 64 rounded up). They are clean again before this returns: what is read
+ * from such a page afterwards is either new enough or reported again. VPs may run; only when they
+ * are stopped the answer is complete. Returns 0; -EINVAL not started; -errno.
+ */
+MUST_USE int kvm_vm_dirty_fetch(struct kvm_vm *vm, uint32_t slot, uint64_t *bits, size_t words);
+
+/* kvm_vm_dirty_stop() - no more of it. Nothing if it was not started. */
+void kvm_vm_dirty_stop(struct kvm_vm *vm);
 
 /* kvm_gsi_sint() - the GSI that raises @sint of VP @vp_index. */
 uint32_t kvm_gsi_sint(uint32_t vp_index, uint32_t sint);

@@ -110,7 +110,7 @@ int kvm_probe_xsave(int kvm_fd, bool *works, struct errbuf *eb)
 	if (basic == NULL || (basic->ecx & CPUID_XSAVE) == 0) {
 		goto destroy_vm; /* nothing to probe, nothing to give */
 	}
-	err = kvm_vm_memory(vm, 0, PROBE_GPA, 4096, page, false);
+	err = kvm_vm_memory(vm, 0, PROBE_GPA, 4096, page);
 	if (err == 0) {
 		err = kvm_vcpu_create(vm, 0, &cpuid, &vcpu, eb);
 	}

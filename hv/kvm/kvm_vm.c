@@ -188,6 +188,7 @@ int kvm_vm_create(const struct kvm_vm_cfg *cfg, struct kvm_vm **out, struct errb
 	if (vm == NULL) {
 		return errbuf_sys(eb, -ENOMEM, "cannot create a VM");
 	}
+	CHECK(pthread_mutex_init(&vm->dirty.lock, NULL) == 0);
 	vm->kvm_fd = -1;
 	vm->vm_fd = -1;
 	vm->hyperv = cfg->hyperv;
@@ -211,6 +212,7 @@ int kvm_vm_create(const struct kvm_vm_cfg *cfg, struct kvm_vm **out, struct errb
 	if (err != 0) {
 		goto destroy_vm;
 	}
+	kvm_dirty_init(vm);
 	*out = vm;
 	return 0;
 
@@ -227,6 +229,7 @@ void kvm_vm_destroy(struct kvm_vm *vm)
 	for (uint32_t i = 0; i < KVM_VCPUS_MAX; i++) {
 		CHECK(vm->vcpus[i] == NULL);
 	}
+	kvm_dirty_fini(vm);
 	if (vm->vm_fd >= 0) {
 		(void)close(vm->vm_fd);
 	}
@@ -304,20 +307,6 @@ int kvm_cpuid_hyperv(struct kvm_vm *vm, struct cpuid_table *out, struct errbuf *
 	int err = kvm_cpuid_get(vm->kvm_fd, KVM_GET_SUPPORTED_HV_CPUID, out);
 
 	return err != 0 ? errbuf_sys(eb, err, "cannot read KVM's Hyper-V features") : 0;
-}
-
-int kvm_vm_memory(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len_bytes, void *host,
-                  bool log_dirty)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
-		.guest_phys_addr = gpa,
-		.memory_size = len_bytes,
-		.userspace_addr = (uintptr_t)host,
-	};
-
-	return ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) == 0 ? 0 : -errno;
 }
 
 uint32_t kvm_gsi_sint(uint32_t vp_index, uint32_t sint)

@@ -261,6 +261,13 @@ void gmem_dirty(struct gmem *mem, uint64_t gpa, uint64_t len_bytes)
 	}
 }
 
+void gmem_dirty_all(struct gmem *mem)
+{
+	for (uint32_t i = 0; i < mem->count; i++) {
+		gmem_dirty(mem, mem->regions[i].slot.gpa, mem->regions[i].slot.len_bytes);
+	}
+}
+
 int gmem_dirty_start(struct gmem *mem)
 {
 	if (atomic_load(&mem->logging)) {

@@ -78,6 +78,9 @@ MUST_USE int gmem_zero(struct gmem *mem, uint64_t gpa, uint64_t len_bytes);
  * off. The range was checked before. Lock-free. */
 void gmem_dirty(struct gmem *mem, uint64_t gpa, uint64_t len_bytes);
 
+/* gmem_dirty_all() - as gmem_dirty() of all memory. */
+void gmem_dirty_all(struct gmem *mem);
+
 /* gmem_dirty_start() - begin to log (all clean). Returns 0; -ENOMEM; -EALREADY. */
 MUST_USE int gmem_dirty_start(struct gmem *mem);
 

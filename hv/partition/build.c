@@ -24,7 +24,7 @@ static int partition_memory_set(struct partition *p, struct errbuf *eb)
 		int err;
 
 		gmem_slot(p->mem, i, &slot);
-		err = kvm_vm_memory(p->vm, i, slot.gpa, slot.len_bytes, slot.host, false);
+		err = kvm_vm_memory(p->vm, i, slot.gpa, slot.len_bytes, slot.host);
 		if (err != 0) {
 			return errbuf_sys(eb, err, "KVM refuses guest memory at 0x%llx",
 			                  (unsigned long long)slot.gpa);
@@ -105,8 +105,10 @@ int partition_build(struct partition *p, struct errbuf *eb)
 		.vp_count = p->cfg.vp_count,
 		.hyperv = p->cfg.hyperv,
 	};
-	int err = kvm_vm_create(&cfg, &p->vm, eb);
+	int err;
 
+	partition_track_lock(p);
+	err = kvm_vm_create(&cfg, &p->vm, eb);
 	if (err == 0) {
 		err = partition_memory_set(p, eb);
 	}
@@ -117,8 +119,12 @@ int partition_build(struct partition *p, struct errbuf *eb)
 		synic_attach(p->synic, p->vm);
 	}
 	if (err == 0) {
+		err = partition_track_rebuilt(p, eb);
+	}
+	if (err == 0) {
 		err = partition_vps_start(p, eb);
 	}
+	partition_track_unlock(p);
 	if (err != 0) {
 		partition_teardown(p);
 	}
@@ -127,6 +133,7 @@ int partition_build(struct partition *p, struct errbuf *eb)
 
 void partition_teardown(struct partition *p)
 {
+	partition_track_lock(p);
 	while (p->vp_count != 0) {
 		vp_end(&p->vps[--p->vp_count]);
 	}
@@ -138,6 +145,7 @@ void partition_teardown(struct partition *p)
 	}
 	kvm_vm_destroy(p->vm);
 	p->vm = NULL;
+	partition_track_unlock(p);
 	mailbox_clear(&p->mailbox);
 }
 
@@ -153,6 +161,7 @@ static int partition_memory_clear(struct partition *p)
 			return -errno;
 		}
 	}
+	gmem_dirty_all(p->mem); /* a move that is under way */
 	return 0;
 }
 

@@ -300,8 +300,10 @@ int partition_create(const struct partition_cfg *cfg, struct partition **out, st
 		return errbuf_sys(eb, -ENOMEM, "cannot create a partition");
 	}
 	p->cfg = *cfg;
+	partition_track_init(p);
 	err = mailbox_init(&p->mailbox);
 	if (err != 0) {
+		partition_track_fini(p);
 		free(p);
 		return errbuf_sys(eb, err, "cannot create a partition");
 	}
@@ -338,6 +340,7 @@ void partition_destroy(struct partition *p)
 		return;
 	}
 	CHECK(p->state == PARTITION_OFF);
+	partition_track_fini(p);
 	p->dying = true;
 	if (p->mailbox_polled) {
 		CHECK(uring_cancel(p->cfg.ring, &p->mailbox_poll) == 0);

@@ -159,6 +159,32 @@ MUST_USE int partition_load(struct partition *p, struct load *l);
 /* partition_saved() - SAVING to SAVED: somebody else has the state. */
 MUST_USE int partition_saved(struct partition *p);
 
+/*
+ * Which memory was written, by VPs, by the kernel for them and by devices (docs/decisions/0110).
+ * Any thread, in any state but not before the first start; a guest that reboots meanwhile has
+ * written everything.
+ *
+ * partition_dirty_start() - begin: all clean. Returns 0; -EALREADY; -ENOMEM; -errno.
+ * partition_dirty_fetch() - or what was written in memory slot @slot (gmem_slot()) since the last
+ * fetch into @bits, bit n = page n, @words >= pages / 64 rounded up. A page reported here is
+ * clean from before the return on: copy it after. Complete when PAUSED; while RUNNING what
+ * is under way is reported later. Returns 0; -EINVAL not started; -errno.
+ * partition_dirty_stop() - end. Nothing if it was not started.
+ */
+MUST_USE int partition_dirty_start(struct partition *p, struct errbuf *eb);
+MUST_USE int partition_dirty_fetch(struct partition *p, uint32_t slot, uint64_t *bits,
+                                   size_t words);
+void partition_dirty_stop(struct partition *p);
+
+/*
+ * partition_throttle() - let no VP run in @percent % (0..PARTITION_THROTTLE_MAX) of the time, all
+ * at the same times; devices go on. A thread of its own does it; 0 ends it. Any thread, one at a
+ * time.
+ * Returns 0; -EINVAL; -errno of the thread.
+ */
+#define PARTITION_THROTTLE_MAX 99u
+MUST_USE int partition_throttle(struct partition *p, uint32_t percent);
+
 /* For inspection and statistics. */
 struct gmem *partition_mem(struct partition *p);
 struct vmbus *partition_vmbus(struct partition *p);

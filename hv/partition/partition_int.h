@@ -4,6 +4,8 @@
 
 /* Private to hv/partition. */
 
+#include <pthread.h>
+
 #include "base/uring.h"
 #include "hv/cpu/cpuid.h"
 #include "hv/kvm/kvm.h"
@@ -11,6 +13,18 @@
 #include "hv/partition/mailbox.h"
 #include "hv/partition/partition.h"
 #include "hv/partition/vp.h"
+
+/* What a move does to a running partition, from threads of its own. */
+struct partition_track {
+	/* Guards the rest, and that VM and VPs stay while somebody else than the device thread
+	 * uses them. Taken before the locks of hv/kvm and of a VP. */
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* percent */
+	bool dirty;             /* written pages are noted */
+	uint32_t percent;       /* of the time in which VPs do not run; 0 = no thread */
+	pthread_t thread;       /* the throttle; joined when percent goes to 0 */
+	bool thread_on;
+};
 
 struct partition {
 	struct partition_cfg cfg;
@@ -32,6 +46,7 @@ struct partition {
 	struct vsp *vsps[PARTITION_VSPS_MAX]; /* owned */
 	uint32_t vsp_count;
 	uint32_t resets;
+	struct partition_track track;
 	/* One asynchronous transition at a time. */
 	uint32_t draining; /* VSPs whose pause has not come back, plus one while asking */
 	partition_fn done;
@@ -48,6 +63,14 @@ void partition_teardown(struct partition *p);
 
 /* partition_boot() - firmware tables, kernel, registers of the boot VP. */
 MUST_USE int partition_boot(struct partition *p, struct errbuf *eb);
+
+/* track.c */
+void partition_track_init(struct partition *p);
+void partition_track_fini(struct partition *p);
+void partition_track_lock(struct partition *p);
+void partition_track_unlock(struct partition *p);
+/* partition_track_rebuilt() - a new KVM VM: note its writes too, if that is on. Locked. */
+MUST_USE int partition_track_rebuilt(struct partition *p, struct errbuf *eb);
 
 void partition_vps_run(struct partition *p);
 void partition_vps_stop(struct partition *p);

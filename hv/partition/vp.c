@@ -174,12 +174,26 @@ static bool vp_wait(struct vp *vp)
 	return run;
 }
 
+/* It left the guest because somebody wants something: a stop (false), or that it stays out for a
+ * while. */
 static bool vp_wanted(struct vp *vp)
 {
 	bool run;
 
 	vp_lock(vp);
+	while (vp->want == VP_WANT_RUN && vp->nap_until_ns > clock_now_ns()) {
+		const struct timespec until = {
+			.tv_sec = (time_t)(vp->nap_until_ns / NS_PER_S),
+			.tv_nsec = (long)(vp->nap_until_ns % NS_PER_S),
+		};
+
+		(void)pthread_cond_timedwait(&vp->changed, &vp->lock, &until);
+	}
 	run = vp->want == VP_WANT_RUN;
+	if (run) {
+		/* Under the lock, as in vp_wait(). */
+		kvm_vcpu_kick_set(vp->vcpu, false);
+	}
 	vp_unlock(vp);
 	return run;
 }
@@ -224,12 +238,16 @@ static void *vp_main(void *arg)
 int vp_start(struct vp *vp, uint32_t index, struct kvm_vcpu *vcpu, const struct vp_env *env,
              const char *vm_name)
 {
+	pthread_condattr_t monotonic;
 	char name[16];
 	int err;
 
 	*vp = (struct vp){.env = *env, .index = index, .vcpu = vcpu, .at = VP_AT_RUNNING};
 	CHECK(pthread_mutex_init(&vp->lock, NULL) == 0);
-	CHECK(pthread_cond_init(&vp->changed, NULL) == 0);
+	CHECK(pthread_condattr_init(&monotonic) == 0);
+	CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
+	CHECK(pthread_cond_init(&vp->changed, &monotonic) == 0);
+	CHECK(pthread_condattr_destroy(&monotonic) == 0);
 	err = pthread_create(&vp->thread, NULL, vp_main, vp);
 	if (err != 0) {
 		CHECK(pthread_cond_destroy(&vp->changed) == 0);
@@ -262,6 +280,20 @@ void vp_run(struct vp *vp)
 void vp_stop_ask(struct vp *vp)
 {
 	vp_want_set(vp, VP_WANT_STOP);
+}
+
+void vp_nap(struct vp *vp, uint64_t until_ns)
+{
+	vp_lock(vp);
+	vp->nap_until_ns = until_ns;
+	if (vp->want == VP_WANT_RUN) {
+		if (until_ns != 0) {
+			kvm_vcpu_kick_set(vp->vcpu, true);
+			CHECK(pthread_kill(vp->thread, VP_SIGNAL) == 0);
+		}
+		CHECK(pthread_cond_broadcast(&vp->changed) == 0);
+	}
+	vp_unlock(vp);
 }
 
 void vp_stop_wait(struct vp *vp)

@@ -42,12 +42,13 @@ struct vp {
 	uint32_t index;
 	struct kvm_vcpu *vcpu; /* borrowed; the partition destroys it after vp_end() */
 	pthread_t thread;
-	pthread_mutex_t lock; /* guards want and at */
+	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t changed;
 	enum vp_want want;
 	enum vp_at at;
-	uint64_t cpu_ns;        /* used by the thread until its last stop; under lock */
-	struct log_limit limit; /* of what the guest makes us say */
+	uint64_t nap_until_ns;  /* monotonic; running, but not in the guest before */
+	uint64_t cpu_ns;        /* used by the thread until its last stop */
+	struct log_limit limit; /* of what the guest makes us say; the thread's own */
 };
 
 /* vp_start() - make the thread, stopped. Returns 0; -errno. */
@@ -58,6 +59,10 @@ MUST_USE int vp_start(struct vp *vp, uint32_t index, struct kvm_vcpu *vcpu,
 void vp_run(struct vp *vp);
 void vp_stop_ask(struct vp *vp);
 void vp_stop_wait(struct vp *vp);
+
+/* vp_nap() - stay out of the guest until @until_ns (monotonic), if it runs. Does not wait; any
+ * thread that keeps vp_end() away. 0 = an end to that. */
+void vp_nap(struct vp *vp, uint64_t until_ns);
 
 /* vp_end() - stop, end and join the thread. */
 void vp_end(struct vp *vp);

@@ -242,8 +242,8 @@ static int synic_message_post(void *arg, uint32_t vp_index, uint32_t sint, const
 		return err;
 	}
 	slot = &page->slots[sint];
-	gmem_dirty(s->cfg.mem, SYNIC_PAGE_GPA(simp), GMEM_PAGE_BYTES);
 	if (!synic_slot_take(slot)) {
+		gmem_dirty(s->cfg.mem, SYNIC_PAGE_GPA(simp), GMEM_PAGE_BYTES); /* the mark */
 		return -EAGAIN;
 	}
 	memcpy(slot->payload, payload, len_bytes);

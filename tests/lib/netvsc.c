@@ -499,8 +499,10 @@ void netvsc_move(struct netvsc *v)
 	size_t len;
 	uint32_t paused = 0;
 
+	guest_host_begin(v->guest);
 	vmbus_pause(guest_bus(v->guest));
 	v->vsp->ops->pause(v->vsp, netvsc_count, &paused);
+	guest_host_end(v->guest);
 	guest_run_until(v->guest, paused == 1);
 	save_init(&s);
 	v->vsp->ops->save(v->vsp, &s);
@@ -514,7 +516,9 @@ void netvsc_move(struct netvsc *v)
 	    v->vsp->ops->load(v->vsp, &l) != 0 || vmbus_load(guest_bus(v->guest), &l) != 0) {
 		netvsc_die(eb.text, 0);
 	}
+	guest_host_begin(v->guest);
 	v->vsp->ops->resume(v->vsp);
 	vmbus_resume(guest_bus(v->guest));
+	guest_host_end(v->guest);
 	free(blob);
 }

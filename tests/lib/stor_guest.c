@@ -318,8 +318,10 @@ void stor_pause(struct stor *s)
 	uint64_t deadline_ns = guest_deadline();
 	bool done = false;
 
+	guest_host_begin(s->g);
 	vmbus_pause(guest_bus(s->g));
 	s->vsp->ops->pause(s->vsp, stor_paused, &done);
+	guest_host_end(s->g);
 	while (!done) {
 		stor_must(clock_now_ns() < deadline_ns, "pause is never done");
 		stor_pump(s);
@@ -329,8 +331,10 @@ void stor_pause(struct stor *s)
 
 void stor_resume(struct stor *s)
 {
+	guest_host_begin(s->g);
 	s->vsp->ops->resume(s->vsp);
 	vmbus_resume(guest_bus(s->g));
+	guest_host_end(s->g);
 }
 
 /* The same disk, opened by another host. */

@@ -165,6 +165,12 @@ void guest_create(const struct guest_cfg *cfg, struct guest **out)
 	if (g->used == NULL) {
 		guest_die("guest_create", -ENOMEM);
 	}
+	if (g->cfg.watch) {
+		g->shadow = malloc(g->cfg.ram_bytes);
+		if (g->shadow == NULL || gmem_dirty_start(g->mem) != 0) {
+			guest_die("guest_create", -ENOMEM);
+		}
+	}
 	for (uint32_t i = 0; i < GUEST_FLAGS; i++) {
 		g->doorbells[i] = -1;
 	}
@@ -185,9 +191,56 @@ void guest_destroy(struct guest *g)
 		guest_abandon((struct guest_chan *)(void *)link);
 	}
 	gmem_destroy(g->mem);
+	free(g->shadow);
 	free(g->used);
 	free(g->inbox);
 	free(g);
+}
+
+void guest_host_begin(struct guest *g)
+{
+	struct gmem_slot slot;
+	uint8_t *to = g->shadow;
+
+	for (uint32_t i = 0; to != NULL && i < gmem_slots(g->mem); i++) {
+		gmem_slot(g->mem, i, &slot);
+		memcpy(to, slot.host, slot.len_bytes);
+		to += slot.len_bytes;
+	}
+}
+
+void guest_host_end(struct guest *g)
+{
+	struct gmem_slot slot;
+	const uint8_t *was = g->shadow;
+
+	for (uint32_t i = 0; was != NULL && i < gmem_slots(g->mem); i++) {
+		gmem_slot(g->mem, i, &slot);
+
+		uint64_t pages = slot.len_bytes / GUEST_PAGE;
+		uint64_t *bits = calloc(pages / 64 + 1, sizeof(*bits));
+
+		if (bits == NULL) {
+			guest_die("guest_host_end", -ENOMEM);
+		}
+		gmem_dirty_take(g->mem, i, bits, pages / 64 + 1);
+		for (uint64_t page = 0; page < pages; page++) {
+			if ((bits[page / 64] >> (page % 64) & 1) == 0 &&
+			    memcmp(was + page * GUEST_PAGE, slot.host + page * GUEST_PAGE,
+			           GUEST_PAGE) != 0) {
+				(void)fprintf(stderr, "page %u of slot %u\n", (uint32_t)page, i);
+				guest_die("the host wrote and did not say so", -EIO);
+			}
+		}
+		free(bits);
+		was += slot.len_bytes;
+	}
+	g->turns++;
+}
+
+uint64_t guest_turns(const struct guest *g)
+{
+	return g->turns;
 }
 
 void guest_bus_replace(struct guest *g)
@@ -425,8 +478,11 @@ void guest_step(struct guest *g, uint64_t timeout_ns)
 		timeout_ns = 0;
 	}
 
+	guest_host_begin(g);
+
 	int err = uring_wait(g->ring, timeout_ns);
 
+	guest_host_end(g);
 	if (err < 0 && err != -EINTR) {
 		guest_die("uring_wait", err);
 	}
@@ -440,7 +496,9 @@ void guest_settle(struct guest *g)
 	do {
 		bool any = guest_slots_empty(g);
 
+		guest_host_begin(g);
 		ran = uring_wait(g->ring, 0);
+		guest_host_end(g);
 		if (ran < 0 && ran != -EINTR) {
 			guest_die("uring_wait", ran);
 		}
@@ -501,7 +559,12 @@ uint32_t guest_message_count(const struct guest *g)
 
 int guest_post(struct guest *g, uint32_t connection_id, const void *msg, uint32_t len_bytes)
 {
-	return vmbus_message(g->bus, connection_id, msg, len_bytes);
+	int err;
+
+	guest_host_begin(g);
+	err = vmbus_message(g->bus, connection_id, msg, len_bytes);
+	guest_host_end(g);
+	return err;
 }
 
 void guest_post_wait(struct guest *g, const void *msg, uint32_t len_bytes)

@@ -50,6 +50,9 @@ struct guest_cfg {
 	uint32_t version_max; /* of the bus; 0 = newest */
 	bool scatter;         /* no two pages of an allocation are neighbours */
 	bool fallback;        /* uring without io_uring */
+	/* After each turn of the host: what changed in memory is in gmem's dirty log, or the test
+	 * aborts. Each turn costs two copies of RAM: make it small. */
+	bool watch;
 };
 
 /* guest_create() - memory, ring and bus; NULL = defaults. Aborts on failure, as all below. */
@@ -67,6 +70,12 @@ const struct vsp_env *guest_env(const struct guest *g);
 void guest_step(struct guest *g, uint64_t timeout_ns);
 /* guest_settle() - run until nothing is left to run (no timers, no I/O under way). */
 void guest_settle(struct guest *g);
+/* guest_host_begin() / guest_host_end() - around calls into the host that are no running: pause,
+ * resume, load. For cfg.watch. */
+void guest_host_begin(struct guest *g);
+void guest_host_end(struct guest *g);
+/* guest_turns() - how many there were. */
+uint64_t guest_turns(const struct guest *g);
 /* guest_run_until() - run until the condition holds. */
 #define guest_run_until(g, condition)                                                           \
 	do {                                                                                    \

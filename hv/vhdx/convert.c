@@ -44,12 +44,16 @@ static int convert_open(const struct vhdx_files *files, const char *path, enum v
 	if (format == VHDX_FORMAT_DETECT) {
 		err = convert_detect(files, path, &format, eb);
 	}
+	if (err == 0 && format == VHDX_FORMAT_VHDX) {
+		return vhdx_open_path(files, path, true, out, eb);
+	}
+	if (err == 0) {
+		err = files->open(path, true, out, eb, files->arg);
+	}
 	if (err != 0) {
 		errbuf_prepend(eb, "%s", path);
-		return err;
 	}
-	return format == VHDX_FORMAT_VHDX ? vhdx_open_path(files, path, true, out, eb)
-	                                  : files->open(path, true, out, eb, files->arg);
+	return err;
 }
 
 /* Make the empty target. */
@@ -62,7 +66,12 @@ static int convert_create(const struct vhdx_files *files, const char *path,
 
 	blk_get_info(from, &info);
 	if (cfg->to == VHDX_FORMAT_RAW) {
-		return files->create(path, info.size_bytes, eb, files->arg);
+		int err = files->create(path, info.size_bytes, eb, files->arg);
+
+		if (err != 0) {
+			errbuf_prepend(eb, "%s", path);
+		}
+		return err;
 	}
 	create.size_bytes = info.size_bytes;
 	/* What sectors a raw disk is to have, its file cannot tell: 512 unless said otherwise. */
@@ -94,7 +103,7 @@ static int convert_into(const struct vhdx_files *files, const char *path, struct
 	if (err == 0) {
 		err = vhdx_tool_copy(from, to, &cfg->progress, eb);
 		if (err == 0 && blk_sync_flush(to) != 0) {
-			err = errbuf_set(eb, -EIO, "flush");
+			err = errbuf_set(eb, -EIO, "%s: flush", path);
 		}
 		close_err = blk_close(to, err == 0 ? eb : NULL);
 		err = err != 0 ? err : close_err;

@@ -42,9 +42,9 @@ struct vhdx_cfg {
  */
 MUST_USE int vhdx_open(const struct vhdx_cfg *cfg, struct blk **out, struct errbuf *eb);
 
-/* Opens a file by path, for vhdx_open_path() and vhdx_tool.h. */
+/* Opens a file by path, for vhdx_open_path() and vhdx_tool.h, whose error texts name the path. */
 struct vhdx_files {
-	/* Returns 0 and *out; -errno, with text. */
+	/* Returns 0 and *out; -errno, with a text that does not name the path. */
 	int (*open)(const char *path, bool read_only, struct blk **out, struct errbuf *eb,
 	            void *arg);
 	/* Makes a file of @size_bytes zeros; -EEXIST if there is one. */

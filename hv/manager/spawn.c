@@ -23,10 +23,15 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/uring.h"
 #include "hv/manager/manager_int.h"
+#include "hv/raw/raw.h"
+#include "hv/vhdx/vhdx.h"
 
 #define TAG "manager"
-#define SPAWN_FDS_MAX (VM_DISKS_MAX * 2 + VM_NICS_MAX * MANAGER_TAP_QUEUES_MAX + 16)
+#define SPAWN_DISK_FILES_MAX 384u /* of all disks and their parents */
+#define SPAWN_FDS_MAX (SPAWN_DISK_FILES_MAX + VM_NICS_MAX * MANAGER_TAP_QUEUES_MAX + 16)
+#define SPAWN_RING_ENTRIES 32u
 #define CGROUP_ROOT "/sys/fs/cgroup/godwit"
 
 /* Descriptors for the child; all close-on-exec here, opened up in the child. */
@@ -106,26 +111,87 @@ static int spawn_boot_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 	               : 0;
 }
 
+/* One file of a disk, locked for the worker from now on. Returns 0; -errno. */
+static int spawn_disk_file(struct spawn *s, const char *path, bool read_only, json_t *files,
+                           struct errbuf *eb)
+{
+	int fd = raw_open_fd(path, read_only, eb);
+
+	if (fd >= 0) {
+		fd = spawn_keep(s, fd, eb);
+	}
+	if (fd < 0) {
+		return fd;
+	}
+	return json_array_append_new(files, json_integer(fd)) == 0 ? 0 : -ENOMEM;
+}
+
+/* A VHDX: its own file, then its parents, which are only read. */
+static int spawn_vhdx_files(struct spawn *s, const struct vm_disk *disk, json_t *files,
+                            struct errbuf *eb)
+{
+	const struct uring_cfg cfg = {.entries = SPAWN_RING_ENTRIES};
+	struct vhdx_chain chain = {0};
+	struct uring *ring;
+	int err = uring_create(&cfg, &ring, eb);
+
+	if (err != 0) {
+		return err;
+	}
+
+	const struct vhdx_files source = vhdx_files_raw(ring);
+
+	err = vhdx_chain_find(&source, disk->path, &chain, eb);
+	for (uint32_t i = 0; err == 0 && i < chain.count; i++) {
+		err = spawn_disk_file(s, chain.path[i], disk->read_only || i != 0, files, eb);
+	}
+	vhdx_chain_fini(&chain);
+	uring_destroy(ring);
+	return err;
+}
+
+static int spawn_disk_open(struct spawn *s, const struct vm_disk *disk, json_t *files,
+                           struct errbuf *eb)
+{
+	int err = 0;
+
+	if (disk->path[0] == '\0') {
+		return 0; /* a drive without a medium */
+	}
+	switch (disk->format) {
+	case VM_FORMAT_VHDX:
+		err = spawn_vhdx_files(s, disk, files, eb);
+		break;
+	case VM_FORMAT_RAW:
+		err = spawn_disk_file(s, disk->path, disk->read_only, files, eb);
+		break;
+	}
+	if (err != 0) {
+		errbuf_prepend(eb, "disk %u", disk->lun);
+		if (err == -ENOENT && eb->hint[0] == '\0') {
+			errbuf_hint(eb, "check that the file exists and that its path is right");
+		}
+	}
+	return err;
+}
+
 static int spawn_disks_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 {
 	const struct vm_config *c = &s->vm->config;
 	json_t *disks = json_array();
+	int err = disks != NULL ? 0 : -ENOMEM;
 
-	for (uint32_t i = 0; i < c->disk_count; i++) {
+	for (uint32_t i = 0; err == 0 && i < c->disk_count; i++) {
 		json_t *files = json_array();
 
-		if (c->disks[i].path[0] != '\0') {
-			int fd = spawn_open(s, "disk", c->disks[i].path,
-			                    c->disks[i].read_only ? O_RDONLY : O_RDWR, eb);
-
-			if (fd < 0) {
-				json_decref(files);
-				json_decref(disks);
-				return fd;
-			}
-			(void)json_array_append_new(files, json_integer(fd));
+		err = files != NULL ? spawn_disk_open(s, &c->disks[i], files, eb) : -ENOMEM;
+		if (json_array_append_new(disks, files) != 0 && err == 0) {
+			err = -ENOMEM;
 		}
-		(void)json_array_append_new(disks, files);
+	}
+	if (err != 0) {
+		json_decref(disks);
+		return err;
 	}
 	return json_object_set_new(fds, "disks", disks) == 0 ? 0 : -ENOMEM;
 }

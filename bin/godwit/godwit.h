@@ -24,6 +24,7 @@ extern const struct cli_app godwit_app;
 
 /* The nouns, each in its own file. */
 extern const struct cli_noun noun_cert;
+extern const struct cli_noun noun_disk;
 extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_host;
 extern const struct cli_noun noun_job;
@@ -41,7 +42,10 @@ MUST_USE int godwit_get(const struct cli_call *call, const char *path, struct js
 /*
  * godwit_call() - any method, with a JSON body or NULL; *out: the answer, {} if it was empty.
  * godwit_bytes(), godwit_events(), godwit_channel() - answers that are no single JSON value; the
- * channel's client is destroyed after the channel. All return 0; -errno as api_client_call().
+ * channel's client is destroyed after the channel.
+ * godwit_run() - POST something that takes time: shows progress of @what ("converting a.raw") on
+ * a terminal; *out: the result. Interrupting the program interrupts the work.
+ * All return 0; -errno as api_client_call().
  */
 MUST_USE int godwit_call(const struct cli_call *call, enum api_method method, const char *path,
                          const struct json_t *body, struct json_t **out, struct errbuf *eb);
@@ -49,12 +53,23 @@ MUST_USE int godwit_bytes(const struct cli_call *call, const char *path, api_byt
                           struct errbuf *eb);
 MUST_USE int godwit_events(const struct cli_call *call, const char *path, api_event_fn fn,
                            void *arg, struct errbuf *eb);
+MUST_USE int godwit_run(const struct cli_call *call, const char *path, const struct json_t *body,
+                        const char *what, struct json_t **out, struct errbuf *eb);
 MUST_USE int godwit_channel(const struct cli_call *call, const char *path, const char *protocol,
                             struct api_client **client, struct api_channel **out,
                             struct errbuf *eb);
 
 /* godwit_host() - the URL the user named; NULL = the API of this host. */
 const char *godwit_host(const struct cli_call *call);
+
+/*
+ * godwit_file() - @path as the API wants it: absolute. A relative one is completed with our folder
+ * if the API is on this host. @buf[GODWIT_PATH_MAX].
+ * Returns 0; -EINVAL; -ENAMETOOLONG; -errno.
+ */
+#define GODWIT_PATH_MAX 4096
+MUST_USE int godwit_file(const struct cli_call *call, const char *path, char *buf,
+                         struct errbuf *eb);
 
 /* godwit_json() - print @json as --json wants it: indented, one newline at the end. */
 void godwit_json(const struct cli_call *call, const struct json_t *json);

@@ -323,10 +323,12 @@ static const struct cli_opt restart_opts[] = {
 static const struct cli_cmd cmds[] = {
 	{.verb = "create",
          .summary = "Define a VM",
-         .details = "Defines it; start boots it. Disks must exist (godwit disk create). The "
-                    "processor model is fixed now and stays the same wherever the VM runs.",
+         .details = "Defines it; start boots it. Disks that are given a size or a parent are "
+                    "made, others must exist. The processor model is fixed now and stays the same "
+                    "wherever the VM runs.",
          .examples = "godwit vm create web1 --memory 512M --cpus 2 --kernel /boot/vmlinuz "
-                     "--initrd /boot/initrd.img --append 'console=ttyS0 root=/dev/sda1'",
+                     "--initrd /boot/initrd.img --append 'console=ttyS0 root=/dev/sda1' "
+                     "--disk web1.vhdx --disk data.vhdx,size=20G --iso tools.iso",
          .args = one_vm,
          .opts = vm_create_opts,
          .run = vm_create_run},

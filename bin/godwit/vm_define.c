@@ -40,13 +40,57 @@ static bool part_next(char **at, struct part *out)
 	return true;
 }
 
-/* --disk PATH[,format=raw|vhdx][,read-only]. */
-static int disk_add(json_t *disks, const char *option, struct errbuf *eb)
+#define DISK_FORM                                                                                \
+	"PATH[,size=SIZE][,format=vhdx-dynamic|vhdx-fixed|raw][,parent=PATH][,sectors=512|512e|" \
+	"4kn][,read-only]"
+
+/* One part of --disk as a member of @disk, or of @create, what is to be made. */
+static int disk_part(const struct cli_call *call, const struct part *p, json_t *disk,
+                     json_t *create, struct errbuf *eb)
+{
+	char file[GODWIT_PATH_MAX];
+	uint64_t size = 0;
+	int err = 0;
+
+	if (strcmp(p->key, "read-only") == 0 && p->value == NULL) {
+		(void)json_object_set_new(disk, "read_only", json_true());
+		return 0;
+	}
+	if (p->value == NULL) {
+		return -ENOENT;
+	}
+	if (strcmp(p->key, "format") == 0) {
+		bool raw = strcmp(p->value, "raw") == 0;
+
+		/* What exists is "vhdx", whatever kind it is. */
+		(void)json_object_set_new(
+			disk, "format",
+			json_string(raw || strncmp(p->value, "vhdx-", 5) != 0 ? p->value : "vhdx"));
+		(void)json_object_set_new(create, "format", json_string(p->value));
+	} else if (strcmp(p->key, "size") == 0) {
+		err = parse_size(p->value, 1, INT64_MAX, &size, eb);
+		(void)json_object_set_new(create, "size_bytes", json_integer((json_int_t)size));
+	} else if (strcmp(p->key, "parent") == 0) {
+		err = godwit_file(call, p->value, file, eb);
+		(void)json_object_set_new(create, "parent", json_string(file));
+	} else if (strcmp(p->key, "sectors") == 0) {
+		(void)json_object_set_new(create, "sectors", json_string(p->value));
+	} else {
+		err = -ENOENT;
+	}
+	return err;
+}
+
+/* --disk DISK_FORM. With size= or parent= the image is made. */
+static int disk_add(const struct cli_call *call, json_t *disks, const char *option,
+                    struct errbuf *eb)
 {
 	char text[PART_MAX];
+	char file[GODWIT_PATH_MAX];
 	char *at = text;
 	struct part p;
 	json_t *disk = json_object();
+	json_t *create = json_object();
 	int err = 0;
 
 	if (snprintf(text, sizeof(text), "%s", option) >= (int)sizeof(text)) {
@@ -54,22 +98,44 @@ static int disk_add(json_t *disks, const char *option, struct errbuf *eb)
 	}
 	for (bool first = true; err == 0 && part_next(&at, &p); first = false) {
 		if (first && p.value == NULL) {
-			(void)json_object_set_new(disk, "path", json_string(p.key));
-		} else if (strcmp(p.key, "format") == 0 && p.value != NULL) {
-			(void)json_object_set_new(disk, "format", json_string(p.value));
-		} else if (strcmp(p.key, "read-only") == 0 && p.value == NULL) {
-			(void)json_object_set_new(disk, "read_only", json_true());
-		} else {
+			err = godwit_file(call, p.key, file, eb);
+			(void)json_object_set_new(disk, "path", json_string(file));
+			continue;
+		}
+		err = disk_part(call, &p, disk, create, eb);
+		if (err == -ENOENT) {
 			err = errbuf_set(eb, -EINVAL, "--disk %s: \"%s\" is not understood", option,
 			                 p.key);
-			errbuf_hint(eb, "write PATH[,format=raw|vhdx][,read-only]");
+			errbuf_hint(eb, "write " DISK_FORM);
 		}
 	}
+	if (err == 0 && (json_object_get(create, "size_bytes") != NULL ||
+	                 json_object_get(create, "parent") != NULL)) {
+		if (strcmp(call->cmd->verb, "create") != 0) {
+			err = errbuf_set(eb, -EINVAL, "--disk %s: the image must exist", option);
+			errbuf_hint(eb, "godwit disk create makes it");
+		} else {
+			err = json_object_set(disk, "create", create) == 0 ? 0 : -ENOMEM;
+		}
+	}
+	json_decref(create);
 	if (err != 0) {
 		json_decref(disk);
 		return err;
 	}
 	return json_array_append_new(disks, disk) == 0 ? 0 : -ENOMEM;
+}
+
+static int dvd_add(const struct cli_call *call, json_t *disks, const char *path, struct errbuf *eb)
+{
+	char file[GODWIT_PATH_MAX];
+	int err = godwit_file(call, path, file, eb);
+	json_t *dvd = err == 0 ? json_pack("{s:s,s:s}", "kind", "dvd", "path", file) : NULL;
+
+	if (err == 0) {
+		err = dvd != NULL && json_array_append_new(disks, dvd) == 0 ? 0 : -ENOMEM;
+	}
+	return err;
 }
 
 /* What stays when an adapter is plugged in elsewhere: the guest sees the same one. */
@@ -154,12 +220,10 @@ static int devices_add(const struct cli_call *call, const json_t *old, json_t *b
 	int err = 0;
 
 	for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "disk", i)) != NULL; i++) {
-		err = disk_add(disks, text, eb);
+		err = disk_add(call, disks, text, eb);
 	}
 	for (uint32_t i = 0; err == 0 && (text = cli_text_at(call, "iso", i)) != NULL; i++) {
-		json_t *dvd = json_pack("{s:s,s:s}", "kind", "dvd", "path", text);
-
-		err = dvd != NULL && json_array_append_new(disks, dvd) == 0 ? 0 : -ENOMEM;
+		err = dvd_add(call, disks, text, eb);
 	}
 	/* Given once, the list replaces the one there was. */
 	if (err == 0 && json_array_size(disks) != 0) {
@@ -169,22 +233,29 @@ static int devices_add(const struct cli_call *call, const json_t *old, json_t *b
 	return err != 0 ? err : nics_add(call, old, body, eb);
 }
 
-static void boot_add(const struct cli_call *call, json_t *body, const json_t *old)
+static int boot_add(const struct cli_call *call, json_t *body, const json_t *old, struct errbuf *eb)
 {
-	static const char *const keys[] = {"kernel", "initrd", "append"};
+	static const char *const keys[] = {"append", "kernel", "initrd"}; /* the first is no file */
 	json_t *boot = old != NULL ? json_deep_copy(old) : json_object();
+	char file[GODWIT_PATH_MAX];
+	int err = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+	for (size_t i = 0; err == 0 && i < ARRAY_LEN(keys); i++) {
 		const char *text = cli_text(call, keys[i]);
 
+		if (text != NULL && i > 0 && text[0] != '\0') {
+			err = godwit_file(call, text, file, eb);
+			text = file;
+		}
 		if (text != NULL) {
 			(void)json_object_set_new(boot, keys[i], json_string(text));
 		}
 	}
-	if (json_object_size(boot) != 0) {
+	if (err == 0 && json_object_size(boot) != 0) {
 		(void)json_object_set(body, "boot", boot);
 	}
 	json_decref(boot);
+	return err;
 }
 
 /* What the options say, as members of a definition. @old: what there is, for set. */
@@ -192,6 +263,7 @@ static int body_make(const struct cli_call *call, const json_t *old, json_t *bod
                      struct errbuf *eb)
 {
 	const char *restart = cli_text(call, "restart");
+	int err;
 
 	if (cli_given(call, "memory")) {
 		(void)json_object_set_new(body, "memory_bytes",
@@ -204,8 +276,8 @@ static int body_make(const struct cli_call *call, const json_t *old, json_t *bod
 	if (restart != NULL) {
 		(void)json_object_set_new(body, "restart", json_string(restart));
 	}
-	boot_add(call, body, json_object_get(old, "boot"));
-	return devices_add(call, old, body, eb);
+	err = boot_add(call, body, json_object_get(old, "boot"), eb);
+	return err != 0 ? err : devices_add(call, old, body, eb);
 }
 
 int vm_create_run(const struct cli_call *call, void *arg)
@@ -269,47 +341,50 @@ int vm_set_run(const struct cli_call *call, void *arg)
 	return CLI_DONE;
 }
 
-#define DEFINE_OPTS                                                                            \
-	{.name = "cpus",                                                                       \
-	 .kind = CLI_UINT,                                                                     \
-	 .value = "N",                                                                         \
-	 .summary = "Virtual processors, 1 to 64."},                                           \
-		{.name = "disk",                                                               \
-	         .kind = CLI_TEXT,                                                             \
-	         .repeat = true,                                                               \
-	         .value = "PATH[,format=..][,read-only]",                                      \
-	         .source = "file",                                                             \
-	         .summary = "A disk: an image file or a block device; several may be given."}, \
-		{.name = "iso",                                                                \
-	         .kind = CLI_TEXT,                                                             \
-	         .repeat = true,                                                               \
-	         .value = "PATH",                                                              \
-	         .source = "file",                                                             \
-	         .summary = "A DVD drive with this image in it."},                             \
-		{.name = "nic",                                                                \
-	         .kind = CLI_TEXT,                                                             \
-	         .repeat = true,                                                               \
-	         .value = "switch=NAME[,mac=..][,vlan=N]",                                     \
-	         .summary = "A network adapter, plugged into a switch; several may be "        \
-	                    "given. With set they replace those there were, in order; the "    \
-	                    "address stays. none: no adapter."},                               \
-		{.name = "kernel",                                                             \
-	         .kind = CLI_TEXT,                                                             \
-	         .value = "PATH",                                                              \
-	         .source = "file",                                                             \
-	         .summary = "Linux kernel to boot: bzImage, or ELF with a PVH entry."},        \
-		{.name = "initrd",                                                             \
-	         .kind = CLI_TEXT,                                                             \
-	         .value = "PATH",                                                              \
-	         .source = "file",                                                             \
-	         .summary = "Its initial RAM disk."},                                          \
-		{.name = "append",                                                             \
-	         .kind = CLI_TEXT,                                                             \
-	         .value = "TEXT",                                                              \
-	         .summary = "Its command line."},                                              \
-	{                                                                                      \
-		.name = "restart", .kind = CLI_CHOICE, .value = "never|on-failure|always",     \
-		.summary = "Start it again by itself when it has ended like this."             \
+#define DEFINE_OPTS                                                                             \
+	{.name = "cpus",                                                                        \
+	 .kind = CLI_UINT,                                                                      \
+	 .value = "N",                                                                          \
+	 .summary = "Virtual processors, 1 to 64."},                                            \
+		{.name = "disk",                                                                \
+	         .kind = CLI_TEXT,                                                              \
+	         .repeat = true,                                                                \
+	         .value = "PATH[,KEY=VALUE]...",                                                \
+	         .source = "file",                                                              \
+	         .summary = "A disk: an image file or a block device; several may be given. "   \
+	                    "read-only: the guest cannot write. size=SIZE or parent=PATH: the " \
+	                    "image is made, with format= and sectors= as godwit disk create "   \
+	                    "knows them."},                                                     \
+		{.name = "iso",                                                                 \
+	         .kind = CLI_TEXT,                                                              \
+	         .repeat = true,                                                                \
+	         .value = "PATH",                                                               \
+	         .source = "file",                                                              \
+	         .summary = "A DVD drive with this image in it."},                              \
+		{.name = "nic",                                                                 \
+	         .kind = CLI_TEXT,                                                              \
+	         .repeat = true,                                                                \
+	         .value = "switch=NAME[,mac=..][,vlan=N]",                                      \
+	         .summary = "A network adapter, plugged into a switch; several may be "         \
+	                    "given. With set they replace those there were, in order; the "     \
+	                    "address stays. none: no adapter."},                                \
+		{.name = "kernel",                                                              \
+	         .kind = CLI_TEXT,                                                              \
+	         .value = "PATH",                                                               \
+	         .source = "file",                                                              \
+	         .summary = "Linux kernel to boot: bzImage, or ELF with a PVH entry."},         \
+		{.name = "initrd",                                                              \
+	         .kind = CLI_TEXT,                                                              \
+	         .value = "PATH",                                                               \
+	         .source = "file",                                                              \
+	         .summary = "Its initial RAM disk."},                                           \
+		{.name = "append",                                                              \
+	         .kind = CLI_TEXT,                                                              \
+	         .value = "TEXT",                                                               \
+	         .summary = "Its command line."},                                               \
+	{                                                                                       \
+		.name = "restart", .kind = CLI_CHOICE, .value = "never|on-failure|always",      \
+		.summary = "Start it again by itself when it has ended like this."              \
 	}
 
 const struct cli_opt vm_create_opts[] = {

@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "bin/godwitd/disk_api.h"
 #include "bin/godwitd/event_api.h"
 #include "bin/godwitd/switch_api.h"
 #include "hv/manager/manager.h"
@@ -27,6 +28,7 @@ struct vm_api {
 	struct manager *manager;     /* owned */
 	struct event_api *events;    /* owned */
 	struct switch_api *switches; /* owned */
+	struct disk_api *disks;      /* owned */
 };
 
 /* ---- helpers ---- */
@@ -163,6 +165,95 @@ static enum api_then vm_show(struct api_req *req, void *arg)
 
 /* ---- definitions ---- */
 
+/* A VM that waits for its disks to be made. */
+struct create_call {
+	struct vm_api *api;
+	struct api_req *req;
+	json_t *definition; /* owned, as the next */
+	json_t *disks;      /* what is to be made */
+};
+
+/* @definition and @disks, which have been made for it, are taken. */
+static enum api_then create_define(struct vm_api *api, struct api_req *req, json_t *definition,
+                                   json_t *disks)
+{
+	struct errbuf eb = {0};
+	struct vm *vm = NULL;
+	int err = manager_vm_define(api->manager, definition, false, &vm, &eb);
+
+	if (err != 0) {
+		disk_api_unmake(disks);
+	}
+	json_decref(definition);
+	json_decref(disks);
+	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 201, vm_status(vm));
+}
+
+static void create_made(void *arg, int err, const struct errbuf *eb)
+{
+	struct create_call *call = arg;
+
+	if (err == 0) {
+		(void)create_define(call->api, call->req, call->definition, call->disks);
+	} else {
+		(void)api_reply_errno(call->req, err, eb);
+		json_decref(call->definition);
+		json_decref(call->disks);
+	}
+	free(call);
+}
+
+/* Make @disks, then define the VM. Both are taken. */
+static enum api_then create_with_disks(struct vm_api *api, struct api_req *req, json_t *definition,
+                                       json_t *disks)
+{
+	struct create_call *call = gw_malloc(sizeof(*call));
+	struct errbuf eb = {0};
+	int err = -ENOMEM;
+
+	if (call != NULL) {
+		*call = (struct create_call){
+			.api = api, .req = req, .definition = definition, .disks = disks};
+		/* A copy of its own for the thread that makes them. */
+		err = disk_api_make(api->disks, json_deep_copy(disks), create_made, call, &eb);
+	}
+	if (err != 0) {
+		free(call);
+		json_decref(definition);
+		json_decref(disks);
+		return api_reply_errno(req, err, &eb);
+	}
+	return API_LATER;
+}
+
+/*
+ * Take the members "create" out of @definition's disks: requests for disk_api_make(), with the
+ * disk's path. Returns a new array; NULL = no memory.
+ */
+static json_t *create_requests(json_t *definition)
+{
+	json_t *requests = json_array();
+	size_t i;
+	json_t *disk;
+
+	json_array_foreach(json_object_get(definition, "disks"), i, disk)
+	{
+		json_t *create = json_deep_copy(json_object_get(disk, "create"));
+		json_t *path = json_object_get(disk, "path");
+
+		if (create == NULL) {
+			continue;
+		}
+		(void)json_object_del(disk, "create");
+		if ((path != NULL && json_object_set(create, "path", path) != 0) ||
+		    json_array_append_new(requests, create) != 0) {
+			json_decref(requests);
+			return NULL;
+		}
+	}
+	return requests;
+}
+
 static enum api_then vm_create(struct api_req *req, void *arg)
 {
 	struct vm_api *api = arg;
@@ -171,6 +262,7 @@ static enum api_then vm_create(struct api_req *req, void *arg)
 	struct errbuf eb = {0};
 	struct vm *vm = NULL;
 	json_t *definition;
+	json_t *disks;
 	int err;
 
 	if (body == NULL) {
@@ -178,15 +270,25 @@ static enum api_then vm_create(struct api_req *req, void *arg)
 		return api_reply_errno(req, -EINVAL, &eb);
 	}
 	definition = json_deep_copy(body);
-	if (definition == NULL) {
+	disks = definition != NULL ? create_requests(definition) : NULL;
+	if (disks == NULL) {
+		json_decref(definition);
 		return api_reply_errno(req, -ENOMEM, NULL);
 	}
-	err = manager_vm_define(api->manager, definition, dry_run, &vm, &eb);
-	if (err == 0 && dry_run) {
+	/* Nothing is made for a VM that cannot be. */
+	err = manager_vm_define(api->manager, definition, true, &vm, &eb);
+	if (err == 0 && !dry_run && json_array_size(disks) != 0) {
+		return create_with_disks(api, req, definition, disks);
+	}
+	if (err == 0 && !dry_run) {
+		return create_define(api, req, definition, disks);
+	}
+	json_decref(disks);
+	if (err == 0) {
 		return api_reply(req, 200, definition);
 	}
 	json_decref(definition);
-	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 201, vm_status(vm));
+	return api_reply_errno(req, err, &eb);
 }
 
 /* Members of the body replace those of the definition; null removes one. */
@@ -442,8 +544,11 @@ static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct 
 		.event = vm_api_event,
 		.arg = api,
 	};
-	int err = switch_api_create(&switches, &api->switches, eb);
+	int err = disk_api_create(cfg->loop, cfg->server, &api->disks, eb);
 
+	if (err == 0) {
+		err = switch_api_create(&switches, &api->switches, eb);
+	}
 	if (err != 0) {
 		return err;
 	}
@@ -466,6 +571,7 @@ static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct 
 		return err;
 	}
 	switch_api_manager(api->switches, api->manager);
+	disk_api_manager(api->disks, api->manager);
 	return api_server_routes(cfg->server, vm_routes, ARRAY_LEN(vm_routes), api);
 }
 
@@ -508,6 +614,8 @@ struct vm_store *vm_api_store(struct vm_api *api)
 void vm_api_stop(struct vm_api *api)
 {
 	if (api != NULL) {
+		disk_api_stop(api->disks); /* VMs that wait for their disks are not defined */
+		disk_api_manager(api->disks, NULL);
 		if (api->switches != NULL) {
 			switch_api_manager(api->switches, NULL);
 		}
@@ -522,6 +630,7 @@ void vm_api_destroy(struct vm_api *api)
 	if (api == NULL) {
 		return;
 	}
+	disk_api_destroy(api->disks);
 	manager_destroy(api->manager);
 	switch_api_destroy(api->switches);
 	if (api->store != NULL) {

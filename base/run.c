@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,7 +26,8 @@ static char *const *unconst(const char *const argv[])
 	return u.out;
 }
 
-static int start(const char *const argv[], int out_fd, pid_t *pid)
+/* @in_fd: -1 = nothing to read. */
+static int start(const char *const argv[], int in_fd, int out_fd, pid_t *pid)
 {
 	static const char *const env[] = {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
@@ -45,7 +47,8 @@ static int start(const char *const argv[], int out_fd, pid_t *pid)
 	}
 	(void)sigemptyset(&none);
 	(void)sigfillset(&all);
-	err = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	err = in_fd < 0 ? posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+	                : posix_spawn_file_actions_adddup2(&actions, in_fd, 0);
 	if (err == 0) {
 		err = posix_spawn_file_actions_adddup2(&actions, out_fd, 1);
 	}
@@ -146,7 +149,7 @@ static int reap(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
 }
 
-int run_capture(const char *const argv[], uint64_t timeout_ns, char *buf, size_t len)
+static int run(const char *const argv[], int in_fd, uint64_t timeout_ns, char *buf, size_t len)
 {
 	struct capture c = {.out_fd = -1, .process = -1, .buf = buf, .len = len};
 	uint64_t deadline_ns = clock_now_ns() + timeout_ns;
@@ -158,7 +161,7 @@ int run_capture(const char *const argv[], uint64_t timeout_ns, char *buf, size_t
 		return -errno;
 	}
 
-	int err = start(argv, fds[1], &pid);
+	int err = start(argv, in_fd, fds[1], &pid);
 
 	(void)close(fds[1]);
 	c.out_fd = fds[0];
@@ -182,4 +185,43 @@ int run_capture(const char *const argv[], uint64_t timeout_ns, char *buf, size_t
 	int status = reap(pid);
 
 	return err < 0 ? err : status;
+}
+
+int run_capture(const char *const argv[], uint64_t timeout_ns, char *buf, size_t len)
+{
+	return run(argv, -1, timeout_ns, buf, len);
+}
+
+/* A file without a name that holds the input: nobody has to write while the program reads. */
+static int input_file(const void *input, size_t len)
+{
+	int fd = memfd_create("input", MFD_CLOEXEC);
+
+	if (fd < 0) {
+		return -errno;
+	}
+	ssize_t put = len > 0 ? pwrite(fd, input, len, 0) : 0;
+
+	if (put < 0 || (size_t)put != len) {
+		int err = put < 0 ? -errno : -ENOMEM;
+
+		(void)close(fd);
+		return err;
+	}
+	return fd;
+}
+
+int run_capture_input(const char *const argv[], const void *input, size_t input_len,
+                      uint64_t timeout_ns, char *buf, size_t len)
+{
+	int fd = input_file(input, input_len);
+
+	buf[0] = '\0';
+	if (fd < 0) {
+		return fd;
+	}
+	int status = run(argv, fd, timeout_ns, buf, len);
+
+	(void)close(fd);
+	return status;
 }

@@ -21,4 +21,12 @@
  */
 MUST_USE int run_capture(const char *const argv[], uint64_t timeout_ns, char *buf, size_t len);
 
+/*
+ * run_capture_input() - as run_capture(), with @input[input_len] as standard input. Secrets go this
+ * way: arguments can be read by everybody.
+ * Returns as run_capture(); -ENOMEM, -EMFILE no room for the input.
+ */
+MUST_USE int run_capture_input(const char *const argv[], const void *input, size_t input_len,
+                               uint64_t timeout_ns, char *buf, size_t len);
+
 #endif

@@ -28,6 +28,18 @@ static void output_and_status_come_back(void **state)
 	assert_string_equal(buf, "");
 }
 
+static void the_input_is_what_it_reads(void **state)
+{
+	const char *argv[] = {"/bin/cat", NULL};
+	char buf[64];
+
+	(void)state;
+	assert_int_equal(run_capture_input(argv, "one\ntwo", 7, LONG_NS, buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "one\ntwo");
+	assert_int_equal(run_capture_input(argv, "", 0, LONG_NS, buf, sizeof(buf)), 0);
+	assert_string_equal(buf, "");
+}
+
 static void long_output_is_cut_and_does_not_block(void **state)
 {
 	char buf[8];
@@ -105,6 +117,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(output_and_status_come_back),
+		cmocka_unit_test(the_input_is_what_it_reads),
 		cmocka_unit_test(long_output_is_cut_and_does_not_block),
 		cmocka_unit_test(the_deadline_kills_the_whole_group),
 		cmocka_unit_test(a_child_left_behind_is_not_waited_for),

@@ -78,13 +78,12 @@ struct fence {
 	struct fence_try preempt[ROLE_VOLUMES_MAX];
 	struct fence_try verdict[ROLE_VOLUMES_MAX];
 	struct fence_try off[FENCE_LEVELS_MAX][FENCE_DEVICES_MAX];
-	uint32_t heard[FENCE_LEVELS_MAX]
-		      [FENCE_DEVICES_MAX]; /* the try whose failure was drawn from */
+	uint32_t heard[FENCE_LEVELS_MAX][FENCE_DEVICES_MAX]; /* tries whose failure was acted on */
 };
 
 /*
- * fence_init() - begin to fence @at. @delay_ns: let others go first, so that two halves do not shoot
- * each other (priority fencing delay); leases are not delayed.
+ * fence_init() - begin to fence @at. @delay_ns: let others go first, so that two halves do not
+ * shoot each other (priority fencing delay); leases are not delayed.
  */
 void fence_init(struct fence *f, struct role_at at, uint64_t delay_ns, uint64_t now_ns);
 

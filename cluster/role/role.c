@@ -87,6 +87,9 @@ const char *role_policy_check(const struct role_policy *p)
 	if (p->memory_bytes == 0 || p->cpus == 0) {
 		return "no memory or no processor";
 	}
+	if (p->memory_bytes > ROLE_MEMORY_MAX || p->cpus > ROLE_CPUS_MAX) {
+		return "more memory or processors than any VM may have";
+	}
 	return NULL;
 }
 

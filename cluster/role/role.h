@@ -36,10 +36,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROLE_NODES_MAX 64u    /* node ids are 1..64: a set of nodes is one word */
-#define ROLE_VOLUMES_MAX 64u  /* volume ids are 1..64, for the same reason */
-#define ROLE_COUNT_MAX 16384u /* ids of roles; twice what Failover Clustering allows */
-#define ROLE_NAME_MAX 64u     /* with NUL */
+#define ROLE_NODES_MAX 64u           /* node ids are 1..64: a set of nodes is one word */
+#define ROLE_VOLUMES_MAX 64u         /* volume ids are 1..64, for the same reason */
+#define ROLE_COUNT_MAX 16384u        /* ids of roles; twice what Failover Clustering allows */
+#define ROLE_MEMORY_MAX (1ull << 48) /* bytes of one VM: sums of all stay within 64 bits */
+#define ROLE_CPUS_MAX 4096u
+#define ROLE_NAME_MAX 64u /* with NUL */
 #define ROLE_PREFERRED_MAX 8u
 #define ROLE_GROUPS_MAX 4u /* anti-affinity groups of one VM */
 #define ROLE_AFTER_MAX 4u  /* VMs that must be online before it */

@@ -265,6 +265,27 @@ static void uplinks_add(const struct cli_call *call, struct json_build *body)
 	}
 }
 
+/* What the options say, as members of a definition. */
+static void options_add(const struct cli_call *call, struct json_build *body)
+{
+	uplinks_add(call, body);
+	if (cli_given(call, "team")) {
+		json_add_str(body, "team", cli_text(call, "team"));
+	}
+	if (cli_given(call, "vlan")) {
+		json_add_u64(body, "vlan", cli_number(call, "vlan", 0));
+	}
+	if (cli_given(call, "subnet")) {
+		json_add_str(body, "subnet", cli_text(call, "subnet"));
+	}
+	if (cli_given(call, "mtu")) {
+		json_add_u64(body, "mtu_bytes", cli_number(call, "mtu", 0));
+	}
+	if (cli_given(call, "share")) {
+		json_add_bool(body, "host", cli_flag(call, "share", false));
+	}
+}
+
 static int body_make(const struct cli_call *call, json_t **out)
 {
 	struct json_build body;
@@ -272,22 +293,7 @@ static int body_make(const struct cli_call *call, json_t **out)
 	json_build_object(&body);
 	json_add_str(&body, "name", cli_arg_at(call, 0));
 	json_add_str(&body, "type", cli_text(call, "type"));
-	uplinks_add(call, &body);
-	if (cli_given(call, "team")) {
-		json_add_str(&body, "team", cli_text(call, "team"));
-	}
-	if (cli_given(call, "vlan")) {
-		json_add_u64(&body, "vlan", cli_number(call, "vlan", 0));
-	}
-	if (cli_given(call, "subnet")) {
-		json_add_str(&body, "subnet", cli_text(call, "subnet"));
-	}
-	if (cli_given(call, "mtu")) {
-		json_add_u64(&body, "mtu_bytes", cli_number(call, "mtu", 0));
-	}
-	if (cli_flag(call, "share", false)) {
-		json_add_bool(&body, "host", true);
-	}
+	options_add(call, &body);
 	return json_build_end(&body, out);
 }
 
@@ -318,6 +324,36 @@ static int switch_create_run(const struct cli_call *call, void *arg)
 		(void)leads_to(sw, network, sizeof(network));
 		godwit_note(call, "%s is there%s%s", cli_arg_at(call, 0),
 		            network[0] != '\0' ? ": " : "", network);
+	}
+	json_decref(sw);
+	return CLI_DONE;
+}
+
+static int switch_set_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	struct json_build body;
+	json_t *patch = NULL;
+	json_t *sw = NULL;
+	char *path = api_path("/v1/switches/{name}", cli_arg_at(call, 0));
+	int err;
+
+	(void)arg;
+	json_build_object(&body);
+	options_add(call, &body);
+	err = json_build_end(&body, &patch);
+	if (err == 0) {
+		err = path != NULL ? godwit_call(call, API_PATCH, path, patch, &sw, &eb) : -ENOMEM;
+	}
+	free(path);
+	json_decref(patch);
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, sw);
+	} else {
+		godwit_note(call, "%s is changed", cli_arg_at(call, 0));
 	}
 	json_decref(sw);
 	return CLI_DONE;
@@ -363,6 +399,41 @@ static const struct cli_arg some_switches[] = {
 	{0},
 };
 
+#define SWITCH_OPTS                                                                               \
+	{.name = "uplink",                                                                        \
+	 .kind = CLI_TEXT,                                                                        \
+	 .value = "NIC[,NIC]",                                                                    \
+	 .repeat = true,                                                                          \
+	 .summary = "Of external switches: the host's network interface; several are a team."},   \
+		{.name = "team",                                                                  \
+	         .kind = CLI_CHOICE,                                                              \
+	         .value = "active-backup|lacp",                                                   \
+	         .summary = "How several uplinks work together: one at a time (if not told), or " \
+	                    "all, "                                                               \
+	                    "agreed with the physical switch by LACP (802.3ad)."},                \
+		{.name = "share",                                                                 \
+	         .kind = CLI_TOGGLE,                                                              \
+	         .summary = "Of external switches: the host goes on using the uplink. Its "       \
+	                    "addresses and "                                                      \
+	                    "routes become the switch's, and the uplink's again when it is "      \
+	                    "removed."},                                                          \
+		{.name = "vlan",                                                                  \
+	         .kind = CLI_UINT,                                                                \
+	         .value = "VLAN",                                                                 \
+	         .summary = "VLAN of adapters that name none, and of the host: 1 to 4094; 1, if " \
+	                    "not told, "                                                          \
+	                    "has no tags on the uplink."},                                        \
+		{.name = "subnet",                                                                \
+	         .kind = CLI_TEXT,                                                                \
+	         .value = "NETWORK/LENGTH",                                                       \
+	         .summary = "Of nat and internal switches: IPv4 network, of which the host gets " \
+	                    "the first "                                                          \
+	                    "address. nat takes a free one of 10.77.0.0/16 if not told."},        \
+	{                                                                                         \
+		.name = "mtu", .kind = CLI_UINT, .value = "BYTES",                                \
+		.summary = "Largest packet, 576 to 9216; 1500 if not told."                       \
+	}
+
 static const struct cli_opt create_opts[] = {
 	{.name = "type",
          .kind = CLI_CHOICE,
@@ -371,35 +442,13 @@ static const struct cli_opt create_opts[] = {
          .summary = "external: VMs are in the network of an uplink. nat: they reach what the host "
                     "reaches, and nobody reaches them; addresses and names come from the host. "
                     "internal: VMs and the host. private: VMs only."},
-	{.name = "uplink",
-         .kind = CLI_TEXT,
-         .value = "NIC[,NIC]",
-         .repeat = true,
-         .summary = "Of external switches: the host's network interface; several are a team."},
-	{.name = "team",
-         .kind = CLI_CHOICE,
-         .value = "active-backup|lacp",
-         .summary = "How several uplinks work together: one at a time (if not told), or all, "
-                    "agreed with the physical switch by LACP (802.3ad)."},
-	{.name = "share",
-         .kind = CLI_FLAG,
-         .summary = "Of external switches: the host goes on using the uplink. Its addresses and "
-                    "routes become the switch's, and the uplink's again when it is removed."},
-	{.name = "vlan",
-         .kind = CLI_UINT,
-         .value = "VLAN",
-         .summary = "VLAN of adapters that name none, and of the host: 1 to 4094; 1, if not told, "
-                    "has no tags on the uplink."},
-	{.name = "subnet",
-         .kind = CLI_TEXT,
-         .value = "NETWORK/LENGTH",
-         .summary = "Of nat and internal switches: IPv4 network, of which the host gets the first "
-                    "address. nat takes a free one of 10.77.0.0/16 if not told."},
-	{.name = "mtu",
-         .kind = CLI_UINT,
-         .value = "BYTES",
-         .summary = "Largest packet, 576 to 9216; 1500 if not told."},
+	SWITCH_OPTS,
 	{.name = "dry-run", .kind = CLI_FLAG, .summary = "Only say whether it would work."},
+	{0},
+};
+
+static const struct cli_opt set_opts[] = {
+	SWITCH_OPTS,
 	{0},
 };
 
@@ -420,6 +469,17 @@ static const struct cli_cmd cmds[] = {
          .summary = "Show one switch: state, networks, adapters",
          .args = one_switch,
          .run = switch_show_run},
+	{.verb = "set",
+         .summary = "Change a switch",
+         .details = "Uplinks, their team and whether the host shares them change under VMs that "
+                    "run, with an interruption of a moment; uplinks that are given replace those "
+                    "there were. VLAN, subnet and MTU change only while no adapter is plugged in. "
+                    "If a change cannot be made the switch stays as it was.",
+         .examples = "godwit switch set lan --uplink eth2\n"
+                     "godwit switch set lan --no-share",
+         .args = one_switch,
+         .opts = set_opts,
+         .run = switch_set_run},
 	{.verb = "remove",
          .summary = "Remove switches that no VM uses",
          .args = some_switches,

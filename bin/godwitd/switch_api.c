@@ -148,6 +148,31 @@ static enum api_then switch_create(struct api_req *req, void *arg)
 	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 201, status);
 }
 
+static enum api_then switch_set(struct api_req *req, void *arg)
+{
+	struct switch_api *api = arg;
+	const char *name = api_req_param(req, "name");
+	const json_t *body = api_req_body(req);
+	struct errbuf eb = {0};
+	json_t *status;
+	int err;
+
+	if (switches_name(api->switches, name) == NULL) {
+		return reply_missing(req, name);
+	}
+	if (!json_is_object(body)) {
+		(void)errbuf_set(&eb, -EINVAL, "what is to change is missing");
+		return api_reply_errno(req, -EINVAL, &eb);
+	}
+	err = switches_change(api->switches, name, body, &eb);
+	if (err != 0) {
+		return api_reply_errno(req, err, &eb);
+	}
+	status = switches_status(api->switches, name);
+	status = status != NULL ? with_names(api, status) : NULL;
+	return status != NULL ? api_reply(req, 200, status) : api_reply_errno(req, -ENOMEM, NULL);
+}
+
 static enum api_then switch_delete(struct api_req *req, void *arg)
 {
 	struct switch_api *api = arg;
@@ -175,6 +200,7 @@ static const struct api_route switch_routes[] = {
 	{API_GET, "/v1/switches", switch_list},
 	{API_POST, "/v1/switches", switch_create},
 	{API_GET, "/v1/switches/{name}", switch_show},
+	{API_PATCH, "/v1/switches/{name}", switch_set},
 	{API_DELETE, "/v1/switches/{name}", switch_delete},
 };
 

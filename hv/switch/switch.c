@@ -17,12 +17,6 @@
 #include "hv/switch/tap.h"
 
 #define TAG SWITCH_TAG
-#define KIND "switch"
-
-/* The first of 256 networks for NAT switches that name none: 10.77.0.0/24 to 10.77.255.0/24. */
-#define NAT_FIRST 0x0a4d0000u
-#define NAT_PREFIX 24u
-#define NAT_COUNT 256u
 
 void switch_event(struct switch_one *one, const char *event, const char *fmt, ...)
 {
@@ -45,7 +39,7 @@ void switch_event(struct switch_one *one, const char *event, const char *fmt, ..
 
 /* ---- the set ---- */
 
-static struct switch_one *switch_find(const struct switches *s, const char *name)
+struct switch_one *switch_find(const struct switches *s, const char *name)
 {
 	struct guid id;
 	bool is_id = guid_parse(name, &id) == 0;
@@ -59,8 +53,7 @@ static struct switch_one *switch_find(const struct switches *s, const char *name
 	return NULL;
 }
 
-/* Takes @one. */
-static void switch_insert(struct switches *s, struct switch_one *one)
+void switch_insert(struct switches *s, struct switch_one *one)
 {
 	uint32_t at = s->count++;
 
@@ -71,7 +64,7 @@ static void switch_insert(struct switches *s, struct switch_one *one)
 	s->ones[at] = one;
 }
 
-static void switch_delete(struct switches *s, struct switch_one *one)
+void switch_delete(struct switches *s, struct switch_one *one)
 {
 	uint32_t at = 0;
 
@@ -84,7 +77,7 @@ static void switch_delete(struct switches *s, struct switch_one *one)
 	}
 }
 
-static int switch_new(struct switches *s, json_t *json, struct switch_one **out, struct errbuf *eb)
+int switch_new(struct switches *s, json_t *json, struct switch_one **out, struct errbuf *eb)
 {
 	struct switch_one *one = gw_calloc(1, sizeof(*one));
 	int err;
@@ -104,7 +97,7 @@ static int switch_new(struct switches *s, json_t *json, struct switch_one **out,
 	return 0;
 }
 
-static void switch_free(struct switch_one *one)
+void switch_free(struct switch_one *one)
 {
 	if (one != NULL) {
 		dhcp_release(one->dhcp);
@@ -190,7 +183,7 @@ int switches_create(const struct switches_cfg *cfg, struct switches **out, struc
 		err = netlink_open(&s->nl, eb);
 	}
 	if (err == 0) {
-		err = cfg->store->ops->each(cfg->store, KIND, switch_load, s, eb);
+		err = cfg->store->ops->each(cfg->store, SWITCH_KIND, switch_load, s, eb);
 	}
 	if (err != 0) {
 		switches_destroy(s);
@@ -214,169 +207,9 @@ void switches_destroy(struct switches *s)
 	}
 }
 
-/* ---- define ---- */
-
-/* Does another switch or an interface of the host use a part of @subnet? */
-static int subnet_taken(const struct switches *s, const struct switch_subnet *subnet,
-                        const struct netlink_addr *addrs, uint32_t count, struct errbuf *eb)
-{
-	char text[SWITCH_SUBNET_TEXT];
-
-	for (uint32_t i = 0; i < s->count; i++) {
-		const struct switch_subnet *other = &s->ones[i]->def.subnet;
-
-		if (other->prefix_bits != 0 && switch_subnets_overlap(other, subnet)) {
-			return errbuf_set(eb, -EBUSY, "switch %s has the subnet %s",
-			                  s->ones[i]->def.name, switch_subnet_format(other, text));
-		}
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		const uint8_t *a = addrs[i].addr;
-		const struct switch_subnet other = {
-			.network = (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 |
-		                   (uint32_t)a[2] << 8 | a[3],
-			.prefix_bits = addrs[i].prefix_bits,
-		};
-
-		if (!addrs[i].ip6 && addrs[i].prefix_bits != 0 &&
-		    switch_subnets_overlap(&other, subnet)) {
-			int err = errbuf_set(eb, -EBUSY, "the host has %s in that subnet",
-			                     switch_subnet_format(&other, text));
-
-			errbuf_hint(eb, "choose another one, or leave it out");
-			return err;
-		}
-	}
-	return 0;
-}
-
-/* Give a NAT switch without a subnet a free one; check the one it has. */
-static int subnet_settle(struct switches *s, json_t *json, struct errbuf *eb)
-{
-	const char *type = json_string_value(json_object_get(json, "type"));
-	const char *given = json_string_value(json_object_get(json, "subnet"));
-	struct switch_subnet subnet = {.network = NAT_FIRST, .prefix_bits = NAT_PREFIX};
-	struct netlink_addr *addrs = NULL;
-	char text[SWITCH_SUBNET_TEXT];
-	uint32_t count = 0;
-	int err = netlink_addrs(s->nl, 0, &addrs, &count, eb);
-
-	if (err == 0 && given != NULL) {
-		err = switch_subnet_parse(given, &subnet, eb);
-		if (err == 0) {
-			err = subnet_taken(s, &subnet, addrs, count, eb);
-		}
-		if (err != 0) {
-			errbuf_prepend(eb, "switch.subnet");
-		}
-	} else if (err == 0 && type != NULL && strcmp(type, "nat") == 0) {
-		err = -EBUSY;
-		for (uint32_t i = 0; err == -EBUSY && i < NAT_COUNT; i++) {
-			subnet.network = NAT_FIRST + (i << (32 - NAT_PREFIX));
-			err = subnet_taken(s, &subnet, addrs, count, eb);
-		}
-		if (err == 0 &&
-		    json_object_set_new(json, "subnet",
-		                        json_string(switch_subnet_format(&subnet, text))) != 0) {
-			err = errbuf_sys(eb, -ENOMEM, "switch");
-		}
-	}
-	free(addrs);
-	return err;
-}
-
-/* Against the others and the machine. */
-static int switch_check(struct switch_one *one, struct errbuf *eb)
-{
-	struct switches *s = one->owner;
-	int err;
-
-	if (switch_find(s, one->def.name) != NULL) {
-		return errbuf_set(eb, -EEXIST, "there is a switch named %s already", one->def.name);
-	}
-	if (s->count == SWITCHES_MAX) {
-		return errbuf_set(eb, -ENOSPC, "a host has at most %u switches", SWITCHES_MAX);
-	}
-	for (uint32_t i = 0; i < s->count; i++) {
-		const struct switch_def *other = &s->ones[i]->def;
-
-		for (uint32_t k = 0; k < other->uplink_count; k++) {
-			for (uint32_t n = 0; n < one->def.uplink_count; n++) {
-				if (strcmp(other->uplinks[k], one->def.uplinks[n]) == 0) {
-					err = errbuf_set(eb, -EBUSY, "%s is an uplink of switch %s",
-					                 one->def.uplinks[n], other->name);
-					errbuf_hint(eb, "adapters share it with the help of "
-					                "VLANs: godwit help vm create");
-					return err;
-				}
-			}
-		}
-	}
-	return switch_uplinks_check(one, eb);
-}
-
-/* Kept first, made then: what a crash leaves is a switch that the next start completes. */
-static int switch_add(struct switch_one *one, struct errbuf *eb)
-{
-	struct switches *s = one->owner;
-	struct vm_store *store = s->cfg.store;
-	char id[GUID_TEXT_SIZE];
-	struct errbuf worse = {0};
-	int err = store->ops->put(store, KIND, guid_format(&one->def.id, id), one->def.json, eb);
-
-	if (err != 0) {
-		return err;
-	}
-	switch_insert(s, one);
-	err = switch_apply(one, eb);
-	if (err == 0) {
-		return 0;
-	}
-	if (switch_undo(one, &worse) != 0) {
-		log_err(TAG, "a switch is left half done switch=%s text=\"%s\"", one->def.name,
-		        worse.text);
-	}
-	switch_delete(s, one);
-	if (switch_rules_apply(s, &worse) != 0) {
-		log_err(TAG, "rules are left behind text=\"%s\"", worse.text);
-	}
-	if (store->ops->remove(store, KIND, id, &worse) != 0) {
-		log_err(TAG, "a definition is left behind text=\"%s\"", worse.text);
-	}
-	return err;
-}
-
-int switches_define(struct switches *s, json_t *json, bool dry_run, struct errbuf *eb)
-{
-	struct switch_one *one = NULL;
-	int err = switch_def_complete(json, eb);
-
-	if (err == 0) {
-		err = subnet_settle(s, json, eb);
-	}
-	if (err == 0) {
-		err = switch_new(s, json, &one, eb);
-	}
-	if (err == 0) {
-		err = switch_check(one, eb);
-	}
-	if (err == 0 && !dry_run) {
-		err = switch_add(one, eb);
-	}
-	if (err != 0 || dry_run) {
-		switch_free(one);
-		return err;
-	}
-	switch_event(one, "switch.created", "%s", switch_type_name(one->def.type));
-	return 0;
-}
-
 /* ---- ports ---- */
 
-typedef void (*switch_port_fn)(void *arg, const struct netlink_link *link,
-                               const struct tap_port *port);
-
-static int switch_ports(struct switch_one *one, switch_port_fn fn, void *arg, struct errbuf *eb)
+int switch_ports(struct switch_one *one, switch_port_fn fn, void *arg, struct errbuf *eb)
 {
 	struct netlink_link *links;
 	struct tap_port port;
@@ -404,6 +237,12 @@ static void switch_count_port(void *arg, const struct netlink_link *link,
 	(*count)++;
 }
 
+int switch_ports_count(struct switch_one *one, uint32_t *count, struct errbuf *eb)
+{
+	*count = 0;
+	return switch_ports(one, switch_count_port, count, eb);
+}
+
 int switches_remove(struct switches *s, const char *name, struct errbuf *eb)
 {
 	struct vm_store *store = s->cfg.store;
@@ -415,7 +254,7 @@ int switches_remove(struct switches *s, const char *name, struct errbuf *eb)
 	if (one == NULL) {
 		return errbuf_set(eb, -ENOENT, "there is no switch named %s", name);
 	}
-	err = switch_ports(one, switch_count_port, &ports, eb);
+	err = switch_ports_count(one, &ports, eb);
 	if (err == 0 && ports != 0) {
 		err = errbuf_set(eb, -EBUSY, "%u adapter%s plugged into switch %s", ports,
 		                 ports == 1 ? " is" : "s are", one->def.name);
@@ -423,10 +262,10 @@ int switches_remove(struct switches *s, const char *name, struct errbuf *eb)
 		            one->def.name);
 	}
 	if (err == 0) {
-		err = switch_undo(one, eb);
+		err = switch_undo(one, false, eb);
 	}
 	if (err == 0) {
-		err = store->ops->remove(store, KIND, guid_format(&one->def.id, id), eb);
+		err = store->ops->remove(store, SWITCH_KIND, guid_format(&one->def.id, id), eb);
 	}
 	if (err != 0) {
 		return err;

@@ -62,6 +62,16 @@ void switches_destroy(struct switches *s);
 MUST_USE int switches_define(struct switches *s, json_t *json, bool dry_run, struct errbuf *eb);
 
 /*
+ * switches_change() - replace members of the definition of @name by those of @patch; null: as if
+ * it had not been named. Adapters that are plugged in stay so, but VLAN, MTU and subnet do not
+ * change under them. If the change cannot be made everything is as before.
+ * Returns 0; -ENOENT; -EINVAL also for another id, name or type; -EBUSY adapters are plugged in, or
+ * as of switches_define().
+ */
+MUST_USE int switches_change(struct switches *s, const char *name, const json_t *patch,
+                             struct errbuf *eb);
+
+/*
  * switches_remove() - end a switch; uplinks and their addresses are as before.
  * Returns 0; -ENOENT; -EBUSY adapters are plugged in; -errno.
  */

@@ -23,7 +23,7 @@
 
 /* ---- the bridge ---- */
 
-int switch_bridge_get(struct switch_one *one, struct netlink_link *out, struct errbuf *eb)
+int switch_bridge_get(const struct switch_one *one, struct netlink_link *out, struct errbuf *eb)
 {
 	char name[NETLINK_NAME_MAX + 1];
 	int err = netlink_link_get(one->owner->nl, switch_bridge_name(&one->def, name), out, eb);
@@ -367,7 +367,7 @@ int switch_apply(struct switch_one *one, struct errbuf *eb)
 	return err;
 }
 
-int switch_undo(struct switch_one *one, struct errbuf *eb)
+int switch_undo(struct switch_one *one, bool keep_leases, struct errbuf *eb)
 {
 	struct netlink_link bridge;
 	char path[SWITCH_PATH_MAX];
@@ -389,6 +389,8 @@ int switch_undo(struct switch_one *one, struct errbuf *eb)
 	dhcp_dir(one, path);
 	(void)rmdir(path);
 	leases_path(one, path);
-	(void)unlink(path);
+	if (!keep_leases) {
+		(void)unlink(path);
+	}
 	return err;
 }

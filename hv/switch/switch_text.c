@@ -96,6 +96,16 @@ static void rules_netdev(struct text *t, const struct switch_def *const defs[], 
 	text_add(t, "}\n");
 }
 
+/* Guests are in one VLAN each: tags, also of bridges that do not know them, are not for them. */
+static void rules_bridge(struct text *t)
+{
+	text_add(t,
+	         "table bridge godwit {\n\tchain taps {\n\t\ttype filter hook prerouting priority "
+	         "filter; policy accept;\n");
+	text_add(t, "\t\tiifname \"gwt-*\" ether daddr 01:80:c2:00:00:00 drop\n");
+	text_add(t, "\t\tiifname \"gwt-*\" ether type { 0x8100, 0x88a8 } drop\n\t}\n}\n");
+}
+
 int switch_rules(const struct switch_def *const defs[], uint32_t count, bool guard, char **out)
 {
 	size_t room = RULES_BYTES + (size_t)count * RULES_SWITCH_BYTES;
@@ -113,10 +123,7 @@ int switch_rules(const struct switch_def *const defs[], uint32_t count, bool gua
 	if (count != 0) {
 		rules_inet(&t, defs, count, guard);
 		rules_netdev(&t, defs, count);
-		text_add(&t,
-		         "table bridge godwit {\n\tchain taps {\n\t\ttype filter hook prerouting "
-		         "priority filter; policy accept;\n\t\tiifname \"gwt-*\" ether daddr "
-		         "01:80:c2:00:00:00 drop\n\t}\n}\n");
+		rules_bridge(&t);
 	}
 	if (t.cut) {
 		free(buf);

@@ -20,7 +20,7 @@ struct switch_def;
  * - NAT switches: what leaves gets the host's address; what comes in is only the answer to
  *   something that left; sources that are not of the subnet do not leave.
  * - switches without the host: nothing reaches it through the bridge.
- * - guests send no spanning tree messages.
+ * - guests send no spanning tree messages and no VLAN tags.
  * @guard: the host forwards only because we said so: it forwards for NAT switches and for nobody
  * else.
  * @count 0: the tables are removed.

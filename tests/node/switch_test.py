@@ -33,6 +33,11 @@ CLIENT = f"""import socket
 with socket.create_connection(("{OUTSIDE}", 7000)) as client:
     client.sendall(b"hello")
 """
+SENDER = """import socket, sys
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+sender.bind(("eth0", 0))
+sender.send(bytes.fromhex(sys.argv[1]))
+"""
 DNS_LEASE = """#!/bin/sh
 [ "$1" = bound ] || exit 0
 ip addr add "$ip/$mask" dev "$interface"
@@ -480,6 +485,19 @@ class Frames(Case):
         self.assertFalse(ping("g3", "10.3.0.11"))
         self.assertEqual({p["vm"]: p["vlan"] for p in self.show("s")["ports"]}, {"g1": 7, "g2": 7, "g3": 8, "g4": 5})
 
+    def test_tags_of_guests_do_not_pass(self):
+        self.create("s", "private")
+        self.guest("g1", "switch=s", address="10.3.0.11/24")
+        self.guest("g2", "switch=s", address="10.3.0.12/24")
+        mac = self.mac("g1").replace(":", "")
+        answers("g1", "10.3.0.12")
+        with Capture("g2", "eth0", "") as capture:
+            # Its own VLAN, another one, and two tags.
+            for tag in ("81000001", "81000007", "88a80007" "81000007"):
+                within("g1", sys.executable, "-c", SENDER, "ffffffffffff" + mac + tag + "88b5" + "00" * 50)
+            within("g1", sys.executable, "-c", SENDER, "ffffffffffff" + mac + "88b6" + "00" * 50)
+            self.assertNotIn("0x88b5", capture.until("0x88b6"))
+
     def test_without_vlans_they_are_refused(self):
         if kernel_can("bridge", "vlan_filtering", "1"):
             self.skipTest("this kernel's bridges know VLANs")
@@ -489,6 +507,53 @@ class Frames(Case):
         self.guests.append("g1")
         self.godwit("vm", "create", "g1", "--memory", "64M", "--kernel", WORKER, "--nic", "switch=s,vlan=7")
         self.refused("know no VLANs", "vm", "start", "g1")
+
+
+class Change(Case):
+    def test_uplinks_change_under_a_guest(self):
+        within("outside", "ip", "addr", "add", "10.6.0.1/24", "dev", "up1")
+        bridge = self.create("s", "external", "--uplink", "up1")["bridge"]
+        self.guest("g1", "switch=s", address="10.6.0.99/24")
+        within("g1", "ip", "addr", "add", "192.0.2.99/24", "dev", "eth0")
+        answers("g1", "10.6.0.1")
+        self.godwit("switch", "set", "s", "--uplink", "up0", "--share")
+        answers("g1", OUTSIDE)
+        answers("g1", HOST)
+        answers("outside", HOST)
+        self.assertFalse(ping("g1", "10.6.0.1"))
+        status = self.show("s")
+        self.assertEqual(([u["name"] for u in status["uplinks"]], status["host"], status["state"]), (["up0"], True, "ok"))
+        self.assertIn(f"default via {OUTSIDE} dev {bridge}", run("ip", "route").stdout)
+        # A change that cannot be: all is as it was.
+        now = picture()
+        self.refused("addresses of this host", "switch", "set", "s", "--no-share")
+        self.refused("no network interface eth77", "switch", "set", "s", "--uplink", "eth77")
+        self.refused("two uplinks", "switch", "set", "s", "--team", "lacp")
+        self.assertEqual(picture(), now)
+        answers("g1", OUTSIDE)
+        self.stop(signal.SIGKILL)
+        self.start()
+        self.assertEqual([u["name"] for u in self.show("s")["uplinks"]], ["up0"])
+        self.assertIn("switch.changed", (self.root / "log").read_text(encoding="utf-8"))
+
+    def test_what_a_guest_was_told_changes_only_without_it(self):
+        self.create("s", "nat", "--subnet", "10.9.0.0/24")
+        self.create("t", "nat", "--subnet", "10.8.0.0/24")
+        self.guest("g1", "switch=s")
+        self.dhcp("g1")
+        self.refused("the subnet cannot change: 1 adapter is plugged into s", "switch", "set", "s", "--subnet",
+                     "10.9.0.0/16")
+        self.refused("the MTU cannot change", "switch", "set", "s", "--mtu", "1400")
+        self.assertTrue(ping("g1", OUTSIDE))
+        self.godwit("vm", "stop", "--off", "g1")
+        wait_for("the tap is gone", lambda: self.show("s")["ports"] == [])
+        self.refused("switch t has the subnet", "switch", "set", "s", "--subnet", "10.8.0.0/16")
+        self.godwit("switch", "set", "s", "--subnet", "10.9.0.0/16", "--mtu", "1400")
+        self.assertEqual((self.show("s")["subnet"], self.show("s")["mtu_bytes"]), ("10.9.0.0/16", 1400))
+        self.power_on("g1")
+        lease = self.dhcp("g1")
+        self.assertEqual((lease[1], lease[4]), ("16", "1400"))
+        answers("g1", OUTSIDE)
 
 
 class Nat(Case):

@@ -89,6 +89,7 @@ static void the_host_is_cut_off_where_it_takes_no_part(void **state)
 	               "hook ingress device \"%s\" priority filter; policy drop",
 	               switch_bridge_name(&private, bridge));
 	says(text, line, true);
+	says(text, "iifname \"gwt-*\" ether type { 0x8100, 0x88a8 } drop\n", true);
 	(void)snprintf(line, sizeof(line), "hook ingress device \"%s\"",
 	               switch_bridge_name(&nat, bridge));
 	says(text, line, false);

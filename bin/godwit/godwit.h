@@ -22,6 +22,9 @@ struct json_t;
 /* The whole command line; see table.c. */
 extern const struct cli_app godwit_app;
 
+/* complete.c: prints the names of a kind that are on this host, one a line. */
+void godwit_complete(const char *kind, FILE *out, void *arg);
+
 /* The nouns, each in its own file. */
 extern const struct cli_noun noun_cert;
 extern const struct cli_noun noun_disk;

@@ -403,6 +403,7 @@ static const struct cli_arg some_switches[] = {
 	{.name = "uplink",                                                                        \
 	 .kind = CLI_TEXT,                                                                        \
 	 .value = "NIC[,NIC]",                                                                    \
+	 .source = "uplink",                                                                      \
 	 .repeat = true,                                                                          \
 	 .summary = "Of external switches: the host's network interface; several are a team."},   \
 		{.name = "team",                                                                  \

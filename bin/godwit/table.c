@@ -60,5 +60,6 @@ const struct cli_app godwit_app = {
 	.nouns = nouns,
 	.opts = opts,
 	.sections = sections,
+	.complete = godwit_complete,
 	.see_also = "godwitd(8), godwit-vm(8), godwit-csvd(8)",
 };

@@ -365,6 +365,7 @@ int vm_set_run(const struct cli_call *call, void *arg)
 	         .kind = CLI_TEXT,                                                              \
 	         .repeat = true,                                                                \
 	         .value = "switch=NAME[,mac=..][,vlan=N]",                                      \
+	         .source = "nic",                                                               \
 	         .summary = "A network adapter, plugged into a switch; several may be "         \
 	                    "given. With set they replace those there were, in order; the "     \
 	                    "address stays. none: no adapter."},                                \

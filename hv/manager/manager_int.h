@@ -77,6 +77,8 @@ MUST_USE int vm_spawn(struct vm *vm, struct errbuf *eb);
 /* Is the process in the pid file still the worker we started? Its pid, or 0. */
 pid_t vm_pid_find(const struct vm *vm);
 void vm_kill(struct vm *vm);
+/* vm_pid_end() - kill it and wait until it is gone, our child or not: then its taps are, too. */
+void vm_pid_end(struct vm *vm);
 void vm_cgroup_remove(const struct vm *vm);
 
 /* vm_link.c: connect to the worker; its events and its end come back to vm.c. */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -32,6 +34,7 @@
 #define SPAWN_DISK_FILES_MAX 384u /* of all disks and their parents */
 #define SPAWN_FDS_MAX (SPAWN_DISK_FILES_MAX + VM_NICS_MAX * MANAGER_TAP_QUEUES_MAX + 16)
 #define SPAWN_RING_ENTRIES 32u
+#define SPAWN_END_MS 5000 /* a killed process ends in milliseconds */
 #define CGROUP_ROOT "/sys/fs/cgroup/godwit"
 
 /* Descriptors for the child; all close-on-exec here, opened up in the child. */
@@ -527,5 +530,21 @@ void vm_kill(struct vm *vm)
 {
 	if (vm->pid != 0) {
 		(void)kill(vm->pid, SIGKILL);
+	}
+}
+
+void vm_pid_end(struct vm *vm)
+{
+	/* Opened first, then looked at: it cannot become another process meanwhile. */
+	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, vm->pid, 0), .events = POLLIN};
+
+	if (vm_pid_find(vm) == vm->pid) {
+		vm_kill(vm);
+		if (p.fd >= 0 && poll(&p, 1, SPAWN_END_MS) == 0) {
+			log_warn(TAG, "worker hangs vm=%s pid=%d", vm->config.name, vm->pid);
+		}
+	}
+	if (p.fd >= 0) {
+		(void)close(p.fd);
 	}
 }

@@ -596,10 +596,8 @@ static void vm_reap(struct vm *vm)
 {
 	if (vm->pid != 0) {
 		/* Its socket is closed: it is ending. Should it hang in the kernel, the kill ends
-		 * the wait; if it is not our child, the wait ends at once. */
-		if (vm_pid_find(vm) == vm->pid) {
-			vm_kill(vm);
-		}
+		 * the wait. */
+		vm_pid_end(vm);
 		while (waitpid(vm->pid, NULL, 0) < 0 && errno == EINTR) {
 		}
 		vm->pid = 0;

@@ -291,6 +291,14 @@ class Life(Case):
         self.refused("no switch named x", "switch", "remove", "x")
         self.assertEqual(self.switches(), ["one"])
 
+    def test_names_are_completed(self):
+        self.create("inet", "nat")
+        for words, candidates in ((("switch", "show", ""), {"inet"}), (("vm", "create", "x", "--nic", ""), {"switch=inet"}),
+                                  (("switch", "create", "x", "--uplink", "up"), {"up0", "up1"}),
+                                  (("switch", "s"), {"set", "show"})):
+            offered = self.godwit("__complete", str(len(words)), "godwit", *words).stdout
+            self.assertEqual({line.split("\t")[0] for line in offered.splitlines()}, candidates, words)
+
     def test_a_dry_run_changes_nothing(self):
         now = picture()
         self.godwit("switch", "create", "x", "--type", "nat", "--dry-run")
@@ -373,6 +381,18 @@ class Restart(Case):
         self.assertEqual(self.show("s")["dhcp"]["pid"], dnsmasqs()[0])
         self.assertEqual((self.show("s")["bridge"], self.show("s")["state"]), (bridge, "ok"))
         self.assertTrue(ping("g1", OUTSIDE))
+
+    def test_an_adopted_vm_stops_and_starts_at_once(self):
+        self.create("s", "private")
+        self.guest("g1", "switch=s", cpus=2)
+        self.stop(signal.SIGKILL)
+        self.start()
+        for _ in range(5):
+            self.godwit("vm", "stop", "--off", "g1")
+            self.assertEqual(self.show("s")["ports"], [])
+            self.power_on("g1")
+            self.stop(signal.SIGKILL)
+            self.start()
 
     def test_what_was_lost_is_made_again(self):
         bridge = self.create("s", "nat")["bridge"]

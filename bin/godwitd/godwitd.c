@@ -82,18 +82,18 @@ struct parts {
 	struct vm_api *vms;
 	struct job_api *jobs;
 	struct peers *peers;
+	char worker[SOCKET_PATH_MAX]; /* the VMs' program; lives as long as they are served */
 };
 
 static int parts_vms(const struct cli_call *call, const struct service_cfg *cfg,
                      struct service *service, struct parts *p, struct errbuf *eb)
 {
-	char worker[SOCKET_PATH_MAX];
 	const struct vm_api_cfg vm_cfg = {
 		.loop = service_loop(service),
 		.server = p->server,
 		.state_dir = cfg->state_dir,
 		.run_dir = cfg->run_dir,
-		.worker_path = worker_path(call, worker, sizeof(worker)),
+		.worker_path = worker_path(call, p->worker, sizeof(p->worker)),
 		.worker_uid_base = (uint32_t)cli_number(call, "worker-uid-base", 0),
 	};
 

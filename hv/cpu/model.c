@@ -10,6 +10,10 @@
 #include "base/errbuf.h"
 #include "hv/cpu/cpuid.h"
 
+/* State components behind the features below: x87, SSE, AVX, AVX-512 (three), PKRU. Not: MPX, AMX. */
+#define MODEL_XCR0 0x2e7u
+#define MODEL_XSAVE_LEGACY_BYTES 576u /* x87, SSE and the header: there whatever XCR0 says */
+
 enum model_register { MODEL_EAX, MODEL_EBX, MODEL_ECX, MODEL_EDX };
 
 /* The feature words: what model_baseline() keeps of them and model_check() compares. */
@@ -22,8 +26,9 @@ static const struct {
 	/* SSE3, PCLMUL, SSSE3, FMA, CX16, PCID, SSE4, x2APIC, MOVBE, POPCNT, TSC deadline, AES,
 	 * XSAVE, AVX, F16C, RDRAND. Not: MONITOR, VMX, SMX, thermal, PDCM; OSXSAVE is dynamic. */
 	{1, 0, MODEL_ECX, 0x77fa3203u, "1.ecx"},
-	/* All of the classics but DS, ACPI thermal, TM, PBE, serial number. */
-	{1, 0, MODEL_EDX, 0x1f8bfbffu, "1.edx"},
+	/* All of the classics but DS, ACPI thermal, HTT (model_vp() says it), TM, PBE, serial
+	 * number. */
+	{1, 0, MODEL_EDX, 0x0f8bfbffu, "1.edx"},
 	/* FSGSBASE, TSC_ADJUST, BMI, AVX2, SMEP, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT,
 	 * CLWB,
 	 * SHA, AVX-512. Not: SGX, HLE, RTM, MPX, resource monitoring, PT. */
@@ -34,6 +39,7 @@ static const struct {
 	/* FSRM, MD_CLEAR, SERIALIZE, SPEC_CTRL, STIBP, ARCH_CAPABILITIES, SSBD. */
 	{7, 0, MODEL_EDX, 0xac004410u, "7.edx"},
 	{7, 1, MODEL_EAX, 0x00000030u, "7.1.eax"}, /* AVX-VNNI, BF16 */
+	{0xd, 0, MODEL_EAX, MODEL_XCR0, "xcr0"},
 	{0xd, 1, MODEL_EAX, 0x00000007u, "xsave"}, /* XSAVEOPT, XSAVEC, XGETBV1. Not: XSAVES */
 	/* LAHF, CR8, ABM, SSE4A, MISALIGNSSE, PREFETCHW, XOP, FMA4, TBM. Not: SVM, IBS, TopoExt. */
 	{0x80000001u, 0, MODEL_ECX, 0x002109f3u, "80000001.ecx"},
@@ -45,11 +51,11 @@ static const struct {
 	{0x80000008u, 0, MODEL_EBX, 0x0700d205u, "80000008.ebx"},
 };
 
-/* Leaves that a VM may see at all. The Hyper-V ones are added later. */
+/* Leaves that a VM may see at all. The topology (0xb) and the Hyper-V ones are added later. */
 static const uint32_t model_leaves[] = {
 	0,           1,           2,           4,           6,           7,
-	0xb,         0xd,         0x80000000u, 0x80000001u, 0x80000002u, 0x80000003u,
-	0x80000004u, 0x80000005u, 0x80000006u, 0x80000007u, 0x80000008u,
+	0xd,         0x80000000u, 0x80000001u, 0x80000002u, 0x80000003u, 0x80000004u,
+	0x80000005u, 0x80000006u, 0x80000007u, 0x80000008u,
 };
 
 #define MODEL_LONG_MODE (1u << 29) /* 80000001.edx */
@@ -81,6 +87,85 @@ static bool model_leaf_known(uint32_t function)
 	return false;
 }
 
+/* The layout of the XSAVE area, for the components that are left. */
+static void model_xsave_fix(struct cpuid_table *t)
+{
+	struct cpuid_leaf *base = cpuid_find(t, 0xd, 0);
+	struct cpuid_leaf *more = cpuid_find(t, 0xd, 1);
+	uint32_t end = MODEL_XSAVE_LEGACY_BYTES;
+	uint32_t kept = 0;
+
+	if (base == NULL) {
+		return;
+	}
+
+	const uint32_t xcr0 = base->eax;
+
+	base->edx = 0;
+	if (more != NULL) { /* sizes for XSAVES; KVM fills in those of XSAVEC */
+		more->ebx = more->ecx = more->edx = 0;
+	}
+	for (uint32_t i = 0; i < t->count; i++) {
+		const struct cpuid_leaf *l = &t->leaves[i];
+
+		if (l->function == 0xd && l->index >= 2) {
+			if (l->index >= 32 || (xcr0 & 1u << l->index) == 0) {
+				continue;
+			}
+			end = l->ebx + l->eax > end ? l->ebx + l->eax : end;
+		}
+		t->leaves[kept++] = *l;
+	}
+	t->count = kept;
+	base = cpuid_find(t, 0xd, 0);
+	base->ebx = MODEL_XSAVE_LEGACY_BYTES; /* for the XCR0 of the moment: KVM keeps it right */
+	base->ecx = end;
+}
+
+/* What depends on the thread that asked, and words without a mask above. */
+static void model_words_clear(struct cpuid_table *t)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct cpuid_leaf *l = &t->leaves[i];
+
+		if (l->function == 7 && l->index > 1) {
+			continue;
+		}
+		switch (l->function) {
+		case 1:
+			l->ebx &= 0xffffu; /* APIC id, number of threads */
+			break;
+		case 4:
+			l->eax &= 0x3fffu; /* who shares the cache */
+			break;
+		case 6:
+			/* ARAT: the APIC timer never stops. */
+			*l = (struct cpuid_leaf){.function = 6, .eax = l->eax & 4u};
+			break;
+		case 7:
+			if (l->index == 0) {
+				l->eax = l->eax > 1 ? 1 : l->eax;
+			} else {
+				l->ebx = l->ecx = l->edx = 0;
+			}
+			break;
+		case 0x80000007u:
+			l->eax = l->ebx = l->ecx = 0;
+			break;
+		case 0x80000008u:
+			l->eax &= 0xffffu; /* address bits, physical and linear */
+			l->ecx = l->edx = 0;
+			break;
+		default: /* a number of the processor's, not an enum */
+			break;
+		}
+		t->leaves[kept++] = *l;
+	}
+	t->count = kept;
+}
+
 int model_baseline(const struct cpuid_table *host, struct cpuid_table *out, struct errbuf *eb)
 {
 	struct cpuid_leaf *l;
@@ -105,11 +190,8 @@ int model_baseline(const struct cpuid_table *host, struct cpuid_table *out, stru
 	if (l != NULL && l->eax > MODEL_EXTENDED_MAX) {
 		l->eax = MODEL_EXTENDED_MAX;
 	}
-	l = cpuid_find(out, 6, 0);
-	if (l != NULL) {
-		*l = (struct cpuid_leaf){.function = 6, .eax = l->eax & 4u}; /* ARAT: the APIC timer
-		                                                                never stops */
-	}
+	model_words_clear(out);
+	model_xsave_fix(out);
 	l = cpuid_find(out, 0x80000001u, 0);
 	if (l == NULL || (l->edx & MODEL_LONG_MODE) == 0) {
 		return errbuf_set(eb, -ENOTSUP, "the host's processor has no 64-bit mode");
@@ -147,6 +229,21 @@ void model_drop_xsave(struct cpuid_table *model)
 	cpuid_drop(model, 0xd, 0xd);
 }
 
+/* A guest may put RAM and devices wherever its address bits reach. */
+static void model_address_bits_check(struct cpuid_table *model, struct cpuid_table *host,
+                                     char *missing, size_t room)
+{
+	const struct cpuid_leaf *m = cpuid_find(model, 0x80000008u, 0);
+	const struct cpuid_leaf *h = cpuid_find(host, 0x80000008u, 0);
+	uint32_t want = m != NULL ? m->eax & 0xffu : 0;
+	uint32_t have = h != NULL ? h->eax & 0xffu : 0;
+	size_t used = strlen(missing);
+
+	if (want > have) {
+		(void)snprintf(missing + used, room - used, " physical-address-bits:%u", want);
+	}
+}
+
 int model_check(const struct cpuid_table *model, const struct cpuid_table *host, struct errbuf *eb)
 {
 	struct cpuid_table mine = *model;
@@ -168,6 +265,7 @@ int model_check(const struct cpuid_table *model, const struct cpuid_table *host,
 			               model_words[i].name, want & ~have);
 		}
 	}
+	model_address_bits_check(&mine, &theirs, missing, sizeof(missing));
 	if (missing[0] != '\0') {
 		int err = errbuf_set(eb, -ENOTSUP,
 		                     "this host's processor lacks features of the VM:%s", missing);

@@ -182,9 +182,11 @@ MUST_USE int kvm_vcpu_run(struct kvm_vcpu *vcpu, struct kvm_exit *exit);
 
 /*
  * kvm_vcpu_settle() - finish a half-done I/O or MSR exit without entering the guest, so that the
- * registers are complete before they are saved.
+ * registers are complete before they are saved. An access that crosses a page is two exits: answer
+ * @exit as after kvm_vcpu_run() and call again until it is KVM_EXITED_INTERRUPTED.
+ * Returns 0; -errno (the vCPU is lost).
  */
-void kvm_vcpu_settle(struct kvm_vcpu *vcpu);
+MUST_USE int kvm_vcpu_settle(struct kvm_vcpu *vcpu, struct kvm_exit *exit);
 
 /*
  * kvm_vcpu_kick_set() - make kvm_vcpu_run() return at once from now on (true), or run normally

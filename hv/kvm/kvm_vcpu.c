@@ -258,10 +258,10 @@ void kvm_vcpu_kick_set(struct kvm_vcpu *vcpu, bool kicked)
 	__atomic_store_n(&vcpu->run->immediate_exit, kicked ? 1 : 0, __ATOMIC_SEQ_CST);
 }
 
-void kvm_vcpu_settle(struct kvm_vcpu *vcpu)
+int kvm_vcpu_settle(struct kvm_vcpu *vcpu, struct kvm_exit *exit)
 {
 	kvm_vcpu_kick_set(vcpu, true);
-	(void)ioctl(vcpu->fd, KVM_RUN, 0); /* completes the exit, then says EINTR */
+	return kvm_vcpu_run(vcpu, exit); /* completes the exit, then says EINTR */
 }
 
 static void kvm_segment_flat(struct kvm_segment *seg, uint16_t selector, bool code, bool long_mode)

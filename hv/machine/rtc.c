@@ -2,6 +2,7 @@
 #include "hv/machine/rtc.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -18,6 +19,7 @@
 #define RTC_B_BINARY 0x04u
 #define RTC_B_SET 0x80u
 #define RTC_D_VALID 0x80u
+#define RTC_OFFSET_MAX_S 3155760000 /* a century of seconds: what two digits of a year can say */
 
 void rtc_reset(struct rtc *rtc)
 {
@@ -54,11 +56,17 @@ static uint8_t rtc_hours(const struct rtc *rtc, int hour)
 	return rtc_encode(rtc, hour % 12 == 0 ? 12 : hour % 12) | (hour >= 12 ? 0x80 : 0);
 }
 
+/* The alarm never rings; its registers are memory. */
+static bool rtc_is_alarm(uint8_t index)
+{
+	return index == 1 || index == 3 || index == 5;
+}
+
 static uint8_t rtc_register(const struct rtc *rtc, uint8_t index, uint64_t wall_ns)
 {
 	struct tm tm;
 
-	if ((rtc->b & RTC_B_SET) != 0 && index < sizeof(rtc->set)) {
+	if ((rtc->b & RTC_B_SET) != 0 && index < sizeof(rtc->set) && !rtc_is_alarm(index)) {
 		return rtc->set[index];
 	}
 	rtc_now(rtc, wall_ns, &tm);
@@ -119,10 +127,11 @@ static void rtc_take_time(struct rtc *rtc, uint64_t wall_ns)
 		.tm_mon = rtc_decode(rtc, rtc->set[8]) - 1,
 		.tm_year = 100 + rtc_decode(rtc, rtc->set[9]), /* 2000..2099 */
 	};
-	time_t guest = timegm(&tm);
+	int64_t offset = (int64_t)timegm(&tm) - (int64_t)(wall_ns / NS_PER_S);
 
-	if (guest != (time_t)-1) {
-		rtc->offset_s = (int64_t)guest - (int64_t)(wall_ns / NS_PER_S);
+	/* Digits beyond 9 can mean any year: a time that rtc_load() would refuse is not taken. */
+	if (offset <= RTC_OFFSET_MAX_S && offset >= -RTC_OFFSET_MAX_S) {
+		rtc->offset_s = offset;
 	}
 }
 
@@ -146,7 +155,7 @@ void rtc_write(struct rtc *rtc, uint8_t value, uint64_t wall_ns)
 		rtc->b = value & (RTC_B_SET | RTC_B_BINARY | RTC_B_24H);
 		return;
 	default: /* a register number */
-		if (rtc->index < sizeof(rtc->set)) {
+		if (rtc->index < sizeof(rtc->set) && !rtc_is_alarm(rtc->index)) {
 			rtc->set[rtc->index] = value;
 		} else {
 			rtc->cmos[rtc->index] = value;
@@ -172,7 +181,7 @@ int rtc_load(struct rtc *rtc, struct load *l)
 	load_bytes(l, rtc->set, sizeof(rtc->set));
 	load_bytes(l, rtc->cmos, sizeof(rtc->cmos));
 	/* A clock more than a century off is a damaged blob, not a guest's wish. */
-	if (rtc->offset_s > 3155760000 || rtc->offset_s < -3155760000) {
+	if (rtc->offset_s > RTC_OFFSET_MAX_S || rtc->offset_s < -RTC_OFFSET_MAX_S) {
 		(void)load_fail(l, -EBADMSG, "rtc: clock offset out of range");
 	}
 	if (load_error(l) != 0) {

@@ -17,6 +17,7 @@
 
 #define TAG "link"
 #define LINK_MESSAGE_BYTES_MAX 65536u
+#define LINK_BURST_MAX 32u /* messages in one go: a worker that floods us is not alone here */
 
 struct link_request_slot {
 	int64_t id; /* 0 = free */
@@ -35,8 +36,19 @@ struct link {
 	char buf[LINK_MESSAGE_BYTES_MAX];
 };
 
+/* The worker's -errno. Never -EPIPE: that says that the worker has ended, and it has not. */
+static int link_errno(const json_t *error)
+{
+	json_int_t code = json_integer_value(json_object_get(error, "errno"));
+
+	return code > 0 && code < 4096 && code != EPIPE ? -(int)code : -EIO;
+}
+
 static void link_answer(struct link *link, const json_t *message, int64_t id)
 {
+	if (id <= 0) {
+		return; /* an answer to what was no request; 0 marks a free slot */
+	}
 	for (uint32_t i = 0; i < LINK_REQUESTS_MAX; i++) {
 		struct link_request_slot slot = link->slots[i];
 		const json_t *error = json_object_get(message, "error");
@@ -50,9 +62,8 @@ static void link_answer(struct link *link, const json_t *message, int64_t id)
 		if (json_is_object(error)) {
 			const char *text = json_string_value(json_object_get(error, "message"));
 			const char *hint = json_string_value(json_object_get(error, "hint"));
-			json_int_t code = json_integer_value(json_object_get(error, "errno"));
 
-			err = errbuf_set(&eb, code > 0 && code < 4096 ? -(int)code : -EIO, "%s",
+			err = errbuf_set(&eb, link_errno(error), "%s",
 			                 text != NULL ? text : "the worker failed");
 			errbuf_hint(&eb, "%s", hint != NULL ? hint : "");
 		}
@@ -111,14 +122,14 @@ static void link_readable(int fd, uint32_t events, void *arg)
 
 	(void)events;
 	link->gone = &gone;
-	while (!gone) {
+	for (uint32_t i = 0; i < LINK_BURST_MAX && !gone; i++) {
 		n = recv(fd, link->buf, sizeof(link->buf), MSG_DONTWAIT);
 		if (n <= 0) {
 			break;
 		}
 		link_message(link, (size_t)n);
 	}
-	if (!gone && (n == 0 || (errno != EAGAIN && errno != EINTR))) {
+	if (!gone && (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))) {
 		link_lost(link, &gone);
 	}
 	if (!gone) {

@@ -193,6 +193,7 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
                       struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
+	char id[GUID_TEXT_SIZE];
 	int err = nics_complete(m, json, eb);
 
 	*out = NULL;
@@ -207,6 +208,9 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 	}
 	if (err == 0) {
 		err = manager_name_free(m, config.name, NULL, eb);
+	}
+	if (err == 0 && manager_vm_find(m, guid_format(&config.id, id)) != NULL) {
+		err = errbuf_set(eb, -EEXIST, "there is a VM with the id %s already", id);
 	}
 	if (err == 0) {
 		err = nics_check(m, &config, NULL, eb);

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "base/list.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "hv/manager/link.h"
 #include "hv/manager/manager.h"
@@ -44,7 +45,8 @@ struct vm {
 	struct loop_timer *restart_timer; /* owned; NULL until needed */
 	json_t *status;                   /* owned: the worker's last, or NULL */
 	uint64_t started_wall_ns;
-	char last_error[480]; /* why it crashed or did not start; "" = nothing */
+	struct log_limit event_limit; /* of what its guest makes us tell */
+	char last_error[480];         /* why it crashed or did not start; "" = nothing */
 };
 
 struct manager {

@@ -64,19 +64,53 @@ static void spawn_close(struct spawn *s)
 	}
 }
 
-/* Returns the descriptor, kept; -errno with a text that names the file. */
+/* A plain file, or the reason. */
+static int spawn_kind_check(int fd, struct errbuf *eb)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0) {
+		return errbuf_sys(eb, -errno, "cannot be looked at");
+	}
+	return S_ISREG(st.st_mode) ? 0 : errbuf_set(eb, -EINVAL, "not a file");
+}
+
+/*
+ * A file that somebody named: opened without waiting (a FIFO would hold the whole service), and
+ * only used if it is a file. Returns the descriptor, kept; -errno with a text that names it.
+ */
 static int spawn_open(struct spawn *s, const char *what, const char *path, int flags,
                       struct errbuf *eb)
 {
-	int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
+	int fd = open(path, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	int err;
 
 	if (fd < 0) {
-		int err = errbuf_sys(eb, -errno, "%s %s", what, path);
-
+		err = errbuf_sys(eb, -errno, "%s %s", what, path);
+		errbuf_hint(eb, "check that the file exists and that its path is right");
+		return err;
+	}
+	err = spawn_kind_check(fd, eb);
+	/* To io_uring the flag would mean "never sleep". */
+	if (err == 0 && fcntl(fd, F_SETFL, flags) != 0) {
+		err = errbuf_sys(eb, -errno, "cannot be used");
+	}
+	if (err != 0) {
+		(void)close(fd);
+		errbuf_prepend(eb, "%s %s", what, path);
 		errbuf_hint(eb, "check that the file exists and that its path is right");
 		return err;
 	}
 	return spawn_keep(s, fd, eb);
+}
+
+/* A path of ours. Returns the descriptor, kept; -errno with a text that names it. */
+static int spawn_open_own(struct spawn *s, const char *what, const char *path, int flags,
+                          struct errbuf *eb)
+{
+	int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
+
+	return fd < 0 ? errbuf_sys(eb, -errno, "%s %s", what, path) : spawn_keep(s, fd, eb);
 }
 
 static int spawn_boot_open(struct spawn *s, json_t *fds, struct errbuf *eb)
@@ -92,7 +126,7 @@ static int spawn_boot_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 		errbuf_hint(eb, "godwit vm set %s --kernel PATH [--initrd PATH]", c->name);
 		return err;
 	}
-	kvm = spawn_open(s, "KVM", "/dev/kvm", O_RDWR, eb);
+	kvm = spawn_open_own(s, "KVM", "/dev/kvm", O_RDWR, eb);
 	if (kvm < 0) {
 		errbuf_hint(eb, "godwit host check says what this machine lacks");
 		return kvm;
@@ -263,13 +297,13 @@ static int spawn_taps_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 
 static int spawn_logs_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 {
-	int log = spawn_open(s, "console log", s->vm->log_path, O_RDWR | O_CREAT, eb);
+	int log = spawn_open_own(s, "console log", s->vm->log_path, O_RDWR | O_CREAT, eb);
 	int end;
 
 	if (log < 0) {
 		return log;
 	}
-	end = spawn_open(s, "end record", s->vm->end_path, O_RDWR | O_CREAT | O_TRUNC, eb);
+	end = spawn_open_own(s, "end record", s->vm->end_path, O_RDWR | O_CREAT | O_TRUNC, eb);
 	if (end < 0) {
 		return end;
 	}
@@ -349,7 +383,8 @@ static int spawn_prepare(struct spawn *s, struct errbuf *eb)
 		if (mkdir(empty, 0755) != 0 && errno != EEXIST) {
 			err = errbuf_sys(eb, -errno, "%s", empty);
 		} else {
-			s->root_fd = spawn_open(s, "directory", empty, O_RDONLY | O_DIRECTORY, eb);
+			s->root_fd =
+				spawn_open_own(s, "directory", empty, O_RDONLY | O_DIRECTORY, eb);
 			err = s->root_fd < 0 ? s->root_fd : 0;
 		}
 	}

@@ -481,8 +481,11 @@ static void vm_worker_event(void *arg, json_t *message)
 	struct vm *vm = arg;
 	const char *event = json_string_value(json_object_get(message, "event"));
 	const char *text = json_string_value(json_object_get(message, "text"));
+	uint32_t suppressed;
 
-	if (event == NULL) {
+	/* A guest can crash and reset as often as it likes, and a worker can say anything. */
+	if (event == NULL ||
+	    (strcmp(event, "state") != 0 && !log_limit_pass(&vm->event_limit, &suppressed))) {
 		return;
 	}
 	if (strcmp(event, "state") == 0) {
@@ -751,8 +754,15 @@ static void vm_adopt_answer(void *arg, int err, json_t *result, const struct err
 	const char *state = json_string_value(json_object_get(result, "state"));
 
 	(void)eb;
-	if (err == 0 && state != NULL && strcmp(state, "paused") == 0) {
+	if (err != 0 || state == NULL || vm->op != VM_OP_NONE) {
+		return;
+	}
+	if (strcmp(state, "paused") == 0 && vm->state == VM_RUNNING) {
 		vm_move(vm, VM_PAUSED);
+	} else if (strcmp(state, "off") == 0) {
+		/* Made, but never started: the service ended in the middle. */
+		vm->asked_off = true;
+		vm_kill(vm);
 	}
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/errbuf.h"
+#include "hv/cpu/cpuid.h"
 #include "hv/cpu/enlighten.h"
 #include "hv/cpu/model.h"
 #include "hv/machine/acpi.h"

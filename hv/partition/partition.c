@@ -161,9 +161,10 @@ static void partition_crashed(struct partition *p)
 
 	mailbox_take_crash(&p->mailbox, param);
 	partition_crash_text(p, param, text, sizeof(text));
-	log_warn(TAG, "guest crashed vm=%s p0=%llx p1=%llx p2=%llx", p->cfg.vm_name,
-	         (unsigned long long)param[0], (unsigned long long)param[1],
-	         (unsigned long long)param[2]);
+	log_limited(&p->crash_limit, LOG_LEVEL_WARN, TAG,
+	            "guest crashed vm=%s p0=%llx p1=%llx p2=%llx", p->cfg.vm_name,
+	            (unsigned long long)param[0], (unsigned long long)param[1],
+	            (unsigned long long)param[2]);
 	p->cfg.events->crash(p->cfg.events_arg, param, text);
 }
 
@@ -175,14 +176,15 @@ static void partition_end_with(struct partition *p, enum partition_end end, cons
 
 static void partition_reset_begin(struct partition *p);
 
-static void partition_events_handle(struct partition *p)
+/* Returns true if the VPs may go on. */
+static bool partition_events_handle(struct partition *p)
 {
 	char text[MAILBOX_TEXT_MAX];
 	uint64_t synic_vps;
 	uint32_t events = mailbox_take_events(&p->mailbox, &synic_vps);
 
 	if (p->state != PARTITION_RUNNING) {
-		return; /* a stop or reset is on its way; the VPs that said this are gone */
+		return false; /* a stop or reset is on its way; the VPs that said this are gone */
 	}
 	for (uint32_t i = 0; synic_vps != 0; i++, synic_vps >>= 1) {
 		if ((synic_vps & 1) != 0) {
@@ -196,11 +198,17 @@ static void partition_events_handle(struct partition *p)
 		mailbox_text(&p->mailbox, text, sizeof(text));
 		log_err(TAG, "partition failed vm=%s reason=%s", p->cfg.vm_name, text);
 		partition_end_with(p, PARTITION_FAILED, text);
-	} else if ((events & MAILBOX_POWER_OFF) != 0) {
-		partition_end_with(p, PARTITION_POWERED_OFF, "the guest shut down");
-	} else if ((events & MAILBOX_RESET) != 0) {
-		partition_reset_begin(p);
+		return false;
 	}
+	if ((events & MAILBOX_POWER_OFF) != 0) {
+		partition_end_with(p, PARTITION_POWERED_OFF, "the guest shut down");
+		return false;
+	}
+	if ((events & MAILBOX_RESET) != 0) {
+		partition_reset_begin(p);
+		return false;
+	}
+	return true;
 }
 
 static void partition_messages_handle(struct partition *p)
@@ -231,7 +239,7 @@ static void partition_mail(struct uring_op *op, int32_t res, bool more)
 	if (p->bus != NULL) {
 		partition_messages_handle(p);
 	}
-	partition_events_handle(p);
+	(void)partition_events_handle(p);
 	if (!more && uring_prep_poll(p->cfg.ring, &p->mailbox_poll, p->mailbox.event_fd, POLLIN,
 	                             true) == 0) {
 		p->mailbox_polled = true;
@@ -439,8 +447,8 @@ static void partition_drained(void *arg)
 	struct partition *p = arg;
 
 	CHECK(p->draining != 0);
-	if (--p->draining != 0) {
-		return;
+	if (--p->draining != 0 || p->state != PARTITION_RUNNING) {
+		return; /* not the last, or stopped meanwhile */
 	}
 	partition_move(p, PARTITION_PAUSED);
 	p->done(p->done_arg);
@@ -451,10 +459,14 @@ int partition_pause(struct partition *p, partition_fn done, void *arg)
 	if (p->state != PARTITION_RUNNING || p->draining != 0) {
 		return -EBUSY;
 	}
+	partition_vps_stop(p);
+	/* What the guest said before it stopped is still heard; a guest that has just powered off
+	 * or rebooted cannot be paused any more. */
+	if (!partition_events_handle(p)) {
+		return -EBUSY;
+	}
 	p->done = done;
 	p->done_arg = arg;
-	partition_vps_stop(p);
-	/* What the guest said before it stopped is still heard; then the bus is deaf. */
 	if (p->bus != NULL) {
 		partition_messages_handle(p);
 		vmbus_pause(p->bus);

@@ -128,8 +128,9 @@ MUST_USE int partition_start_paused(struct partition *p, struct errbuf *eb);
 typedef void (*partition_fn)(void *arg);
 
 /*
- * partition_pause() - stop the VPs, drain the VSPs; @done when PAUSED is reached.
- * Returns 0; -EBUSY not RUNNING.
+ * partition_pause() - stop the VPs, drain the VSPs; @done when PAUSED is reached (never, if the
+ * partition is stopped before).
+ * Returns 0; -EBUSY not RUNNING, or the guest has just powered off or rebooted.
  */
 MUST_USE int partition_pause(struct partition *p, partition_fn done, void *arg);
 

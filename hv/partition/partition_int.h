@@ -6,8 +6,8 @@
 
 #include <pthread.h>
 
+#include "base/log.h"
 #include "base/uring.h"
-#include "hv/cpu/cpuid.h"
 #include "hv/kvm/kvm.h"
 #include "hv/machine/machine.h"
 #include "hv/partition/mailbox.h"
@@ -34,11 +34,11 @@ struct partition {
 	struct mailbox mailbox;
 	struct uring_op mailbox_poll;
 	bool mailbox_polled;
-	bool dying;               /* partition_destroy() is waiting for the poll to end */
-	struct synic *synic;      /* owned; NULL without the Hyper-V interface */
-	struct vmbus *bus;        /* owned; NULL the same */
-	struct cpuid_table model; /* of the VM: cfg.cpuid or the baseline of this host */
-	struct kvm_vm *vm;        /* owned; NULL in OFF */
+	bool dying;          /* partition_destroy() is waiting for the poll to end */
+	struct synic *synic; /* owned; NULL without the Hyper-V interface */
+	struct vmbus *bus;   /* owned; NULL the same */
+	struct log_limit crash_limit;
+	struct kvm_vm *vm;                     /* owned; NULL in OFF */
 	struct kvm_vcpu *vcpus[KVM_VCPUS_MAX]; /* owned */
 	struct vp vps[KVM_VCPUS_MAX];
 	uint32_t vcpu_count;                  /* of vcpus created */

@@ -223,14 +223,23 @@ static void vp_loop(struct vp *vp)
 	vp_unlock(vp);
 }
 
+/* A read whose answer is not yet in the registers must get there before anybody looks at them. */
+static void vp_settle(struct vp *vp)
+{
+	struct kvm_exit exit;
+
+	while (kvm_vcpu_settle(vp->vcpu, &exit) == 0 && exit.type != KVM_EXITED_INTERRUPTED &&
+	       vp_exit(vp, &exit)) {
+	}
+}
+
 static void *vp_main(void *arg)
 {
 	struct vp *vp = arg;
 
 	while (vp_wait(vp)) {
 		vp_loop(vp);
-		/* A read whose answer is not yet in the registers must get there first. */
-		kvm_vcpu_settle(vp->vcpu);
+		vp_settle(vp);
 	}
 	return NULL;
 }

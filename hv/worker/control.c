@@ -136,6 +136,24 @@ static void control_fds_take(struct control_client *c, struct control_request *r
 	}
 }
 
+static void control_fds_close(struct control_request *req)
+{
+	for (uint32_t i = 0; i < req->fd_count; i++) {
+		if (req->fds[i] >= 0) {
+			(void)close(req->fds[i]);
+		}
+	}
+}
+
+/* Descriptors beside a message that is not looked at would stay open forever. */
+static void control_fds_discard(struct control_client *c)
+{
+	struct control_request req = {.control = c->control};
+
+	control_fds_take(c, &req);
+	control_fds_close(&req);
+}
+
 static void control_handle(struct control_client *c, size_t len)
 {
 	struct control *control = c->control;
@@ -165,11 +183,7 @@ static void control_handle(struct control_client *c, size_t len)
 	} else {
 		control->fn(&req, control->arg);
 	}
-	for (uint32_t i = 0; i < req.fd_count; i++) {
-		if (req.fds[i] >= 0) {
-			(void)close(req.fds[i]);
-		}
-	}
+	control_fds_close(&req);
 	json_decref(req.json);
 }
 
@@ -186,6 +200,8 @@ static void control_received(struct uring_op *op, int32_t res, bool more)
 			control_receive(c);
 			return;
 		}
+	} else if (res >= 0) {
+		control_fds_discard(c);
 	}
 	if (c->fd >= 0) { /* end of file, an error, too large, or dropped meanwhile */
 		(void)close(c->fd);

@@ -10,7 +10,7 @@
 #include "base/errbuf.h"
 #include "hv/cpu/cpuid.h"
 
-/* State components behind the features below: x87, SSE, AVX, AVX-512 (three), PKRU. Not: MPX, AMX. */
+/* State behind the features below: x87, SSE, AVX, AVX-512 (three), PKRU. Not: MPX, AMX. */
 #define MODEL_XCR0 0x2e7u
 #define MODEL_XSAVE_LEGACY_BYTES 576u /* x87, SSE and the header: there whatever XCR0 says */
 

@@ -166,7 +166,7 @@ static void box_start(struct box *b)
 }
 
 /* Turn the ring until @cond. */
-#define box_until(b, cond)                                                  \
+#define BOX_UNTIL(b, cond)                                                  \
 	do {                                                                \
 		uint64_t end_ = clock_now_ns() + DEADLINE_NS;               \
 		while (!(cond)) {                                           \
@@ -181,7 +181,7 @@ static void box_free(struct box *b)
 		unsigned before = b->done;
 
 		partition_stop(b->p, on_done, b);
-		box_until(b, b->done != before);
+		BOX_UNTIL(b, b->done != before);
 	}
 	partition_destroy(b->p);
 	uring_destroy(b->ring);
@@ -237,10 +237,10 @@ static void a_guest_prints_and_powers_off(void **state)
 		unsigned before = b->done;
 
 		box_start(b);
-		box_until(b, b->ended == round);
+		BOX_UNTIL(b, b->ended == round);
 		assert_int_equal(b->end, PARTITION_POWERED_OFF);
 		partition_stop(b->p, on_done, b);
-		box_until(b, b->done != before);
+		BOX_UNTIL(b, b->done != before);
 		assert_int_equal(partition_state_get(b->p), PARTITION_OFF);
 	}
 	assert_string_equal(b->out, "okokok");
@@ -254,7 +254,7 @@ static void a_reset_clears_memory_and_starts_anew(void **state)
 	(void)state;
 	b->resets_allowed = 3;
 	box_start(b);
-	box_until(b, b->ended == 1);
+	BOX_UNTIL(b, b->ended == 1);
 	assert_int_equal(b->resets, 4);
 	assert_string_equal(b->out, "0000"); /* never what the boot before had left */
 	box_free(b);
@@ -267,7 +267,7 @@ static void a_triple_fault_is_a_reset(void **state)
 	(void)state;
 	b->resets_allowed = 2;
 	box_start(b);
-	box_until(b, b->ended == 1);
+	BOX_UNTIL(b, b->ended == 1);
 	if (b->end == PARTITION_FAILED) { /* a KVM that interprets such code and no faults in it */
 		box_free(b);
 		skip();
@@ -284,9 +284,9 @@ static void the_reset_button_works_while_it_runs(void **state)
 	b->resets_allowed = 10;
 	box_start(b);
 	for (unsigned i = 1; i <= 5; i++) {
-		box_until(b, counter(b) > 1000);
+		BOX_UNTIL(b, counter(b) > 1000);
 		assert_int_equal(partition_reset(b->p), 0);
-		box_until(b, partition_state_get(b->p) == PARTITION_RUNNING);
+		BOX_UNTIL(b, partition_state_get(b->p) == PARTITION_RUNNING);
 		assert_int_equal(b->resets, i);
 	}
 	box_free(b);
@@ -304,7 +304,7 @@ static void a_paused_guest_stands_still_200_times(void **state)
 		uint32_t at;
 
 		assert_int_equal(partition_pause(b->p, on_done, b), 0);
-		box_until(b, b->done != before);
+		BOX_UNTIL(b, b->done != before);
 		at = counter(b);
 		assert_int_equal(partition_pause(b->p, on_done, b), -EBUSY);
 		assert_true(uring_wait(b->ring, 0) >= 0);
@@ -312,7 +312,7 @@ static void a_paused_guest_stands_still_200_times(void **state)
 		assert_int_equal(partition_resume(b->p), 0);
 		assert_int_equal(partition_resume(b->p), -EBUSY);
 		if (i % 20 == 0) {
-			box_until(b, counter(b) != at);
+			BOX_UNTIL(b, counter(b) != at);
 			moved++;
 		}
 	}
@@ -338,13 +338,13 @@ static void a_power_off_is_not_lost_in_a_pause(void **state)
 		int err = partition_pause(b->p, on_done, b);
 
 		if (err == 0) { /* it had not got there: it will */
-			box_until(b, b->done == 1);
+			BOX_UNTIL(b, b->done == 1);
 			assert_int_equal(partition_resume(b->p), 0);
 		} else {
 			assert_int_equal(err, -EBUSY);
 			refused++;
 		}
-		box_until(b, b->ended == 1);
+		BOX_UNTIL(b, b->ended == 1);
 		assert_int_equal(b->end, PARTITION_POWERED_OFF);
 		box_free(b);
 	}
@@ -366,7 +366,7 @@ static void what_is_typed_comes_back(void **state)
 		sent += partition_console_input(b->p, text + sent, sizeof(text) - 1 - sent);
 		assert_true(uring_wait(b->ring, NS_PER_MS) >= 0);
 	}
-	box_until(b, b->out_bytes == sizeof(text) - 1);
+	BOX_UNTIL(b, b->out_bytes == sizeof(text) - 1);
 	assert_string_equal(b->out, text);
 	box_free(b);
 }
@@ -378,7 +378,7 @@ static void all_processors_start_and_stop(void **state)
 		struct box *b = box_new(guest_smp, sizeof(guest_smp), 4);
 
 		box_start(b);
-		box_until(b, b->ended == 1);
+		BOX_UNTIL(b, b->ended == 1);
 		assert_int_equal(b->end, PARTITION_POWERED_OFF);
 		box_free(b);
 	}
@@ -399,7 +399,7 @@ static void box_save(struct box *b, uint8_t **blob, size_t *len)
 	struct save s;
 
 	assert_int_equal(partition_pause(b->p, on_done, b), 0);
-	box_until(b, b->done != before);
+	BOX_UNTIL(b, b->done != before);
 	save_init(&s);
 	assert_int_equal(partition_save(b->p, &s), 0);
 	assert_int_equal(save_finish(&s, blob, len), 0);
@@ -429,7 +429,7 @@ static void a_saved_guest_goes_on_in_another_partition(void **state)
 		struct errbuf eb = {0};
 		uint32_t at;
 
-		box_until(a, counter(a) > 1000 * (i + 1));
+		BOX_UNTIL(a, counter(a) > 1000 * (i + 1));
 		box_save(a, &blob, &len);
 		at = counter(a);
 		copy_ram(a, b);
@@ -438,7 +438,7 @@ static void a_saved_guest_goes_on_in_another_partition(void **state)
 		}
 		assert_int_equal(counter(b), at);
 		assert_int_equal(partition_resume(b->p), 0);
-		box_until(b, counter(b) > at + 100);
+		BOX_UNTIL(b, counter(b) > at + 100);
 		assert_int_equal(counter(a), at); /* the other one stands */
 		assert_int_equal(partition_saved(a->p), 0);
 		box_free(a);
@@ -463,7 +463,7 @@ static void the_state_of_another_machine_is_refused(void **state)
 	assert_non_null(strstr(eb.text, "other memory or VPs"));
 	/* The one that was saved may go on after all. */
 	assert_int_equal(partition_resume(a->p), 0);
-	box_until(a, counter(a) > 1000);
+	BOX_UNTIL(a, counter(a) > 1000);
 	free(blob);
 	box_free(a);
 	box_free(b);

@@ -50,6 +50,7 @@ static int setup(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
+	*state = f;
 	if (f == NULL || fd < 0) {
 		return -1;
 	}
@@ -62,7 +63,6 @@ static int setup(void **state)
 	    uring_create(&(struct uring_cfg){.entries = 64}, &f->ring, NULL) != 0) {
 		return -1;
 	}
-	*state = f;
 	return control_create(f->ring, fd, handler, f, &f->control);
 }
 

@@ -26,7 +26,7 @@
 #define TLS_CHAIN_DEPTH_MAX 1 /* the CA signs directly */
 
 struct tls_ctx {
-	char *cert_file; /* owned */
+	char *cert_file; /* owned; NULL: made from texts */
 	char *key_file;  /* owned */
 	char *ca_file;   /* owned */
 	tls_allow_fn allow;
@@ -174,10 +174,36 @@ static int tls_check_identity(const struct tls_ctx *ctx, const char *cert_pem, c
 	if (err == 0) {
 		err = tls_cert_verify(cert_pem, ca_pem, now_s, eb);
 	}
-	if (err != 0) {
+	if (err != 0 && ctx->cert_file != NULL) {
 		errbuf_prepend(eb, "%s", ctx->cert_file);
 	}
 	return err;
+}
+
+/* The settings of @ctx with this identity. */
+static int tls_ctx_settings(const struct tls_ctx *ctx, const struct tls_pem *pem, SSL_CTX **out,
+                            struct tls_cert_info *self, struct errbuf *eb)
+{
+	SSL_CTX *ssl_ctx;
+	int err = tls_check_identity(ctx, pem->cert, pem->key, pem->ca, eb);
+
+	if (err == 0) {
+		err = tls_cert_info(pem->cert, self, eb);
+	}
+	if (err != 0) {
+		return err;
+	}
+	ssl_ctx = tls_settings_create();
+	if (ssl_ctx == NULL) {
+		return tls_ossl_fail(eb, -ENOMEM, "cannot set up TLS");
+	}
+	err = tls_settings_use(ssl_ctx, pem->cert, pem->key, pem->ca, eb);
+	if (err != 0) {
+		SSL_CTX_free(ssl_ctx);
+		return err;
+	}
+	*out = ssl_ctx;
+	return 0;
 }
 
 static int tls_pem_load(const char *path, char **pem, struct errbuf *eb)
@@ -193,14 +219,12 @@ static int tls_ctx_load(struct tls_ctx *ctx, SSL_CTX **out, struct tls_cert_info
 	char *cert = NULL;
 	char *key = NULL;
 	char *ca = NULL;
-	SSL_CTX *ssl_ctx = NULL;
 	int err = tls_check_key_mode(ctx->key_file, eb);
 
 	*out = NULL;
-	if (err != 0) {
-		return err;
+	if (err == 0) {
+		err = tls_pem_load(ctx->cert_file, &cert, eb);
 	}
-	err = tls_pem_load(ctx->cert_file, &cert, eb);
 	if (err == 0) {
 		err = tls_pem_load(ctx->key_file, &key, eb);
 	}
@@ -208,26 +232,10 @@ static int tls_ctx_load(struct tls_ctx *ctx, SSL_CTX **out, struct tls_cert_info
 		err = tls_pem_load(ctx->ca_file, &ca, eb);
 	}
 	if (err == 0) {
-		err = tls_check_identity(ctx, cert, key, ca, eb);
+		const struct tls_pem pem = {.cert = cert, .key = key, .ca = ca};
+
+		err = tls_ctx_settings(ctx, &pem, out, self, eb);
 	}
-	if (err == 0) {
-		err = tls_cert_info(cert, self, eb);
-	}
-	if (err != 0) {
-		goto free_texts;
-	}
-	ssl_ctx = tls_settings_create();
-	if (ssl_ctx == NULL) {
-		err = tls_ossl_fail(eb, -ENOMEM, "cannot set up TLS");
-		goto free_texts;
-	}
-	err = tls_settings_use(ssl_ctx, cert, key, ca, eb);
-	if (err != 0) {
-		SSL_CTX_free(ssl_ctx);
-		goto free_texts;
-	}
-	*out = ssl_ctx;
-free_texts:
 	tls_pem_free(ca);
 	tls_pem_free(key);
 	tls_pem_free(cert);
@@ -265,12 +273,34 @@ destroy_ctx:
 	return err;
 }
 
+int tls_ctx_from_pem(const struct tls_pem *pem, struct tls_ctx **out, struct errbuf *eb)
+{
+	struct tls_ctx *ctx = gw_calloc(1, sizeof(*ctx));
+	struct sigaction sigpipe;
+	int err;
+
+	*out = NULL;
+	CHECK(sigaction(SIGPIPE, NULL, &sigpipe) == 0 && sigpipe.sa_handler != SIG_DFL);
+	if (ctx == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "TLS");
+	}
+	err = tls_ctx_settings(ctx, pem, &ctx->ssl_ctx, &ctx->self, eb);
+	if (err != 0) {
+		tls_ctx_destroy(ctx);
+		return err;
+	}
+	*out = ctx;
+	return 0;
+}
+
 int tls_ctx_reload(struct tls_ctx *ctx, struct errbuf *eb)
 {
 	SSL_CTX *fresh = NULL;
 	struct tls_cert_info self;
-	int err = tls_ctx_load(ctx, &fresh, &self, eb);
+	int err;
 
+	CHECK(ctx->cert_file != NULL);
+	err = tls_ctx_load(ctx, &fresh, &self, eb);
 	if (err == 0) {
 		SSL_CTX_free(ctx->ssl_ctx);
 		ctx->ssl_ctx = fresh;

@@ -66,6 +66,19 @@ struct tls_info {
  */
 MUST_USE int tls_ctx_create(const struct tls_cfg *cfg, struct tls_ctx **out, struct errbuf *eb);
 
+/* An identity as PEM texts; borrowed for the call. */
+struct tls_pem {
+	const char *cert;
+	const char *key;
+	const char *ca;
+};
+
+/*
+ * tls_ctx_from_pem() - as tls_ctx_create(), for those who have no files: a sandboxed process with
+ * credentials for one purpose. Cannot be reloaded.
+ */
+MUST_USE int tls_ctx_from_pem(const struct tls_pem *pem, struct tls_ctx **out, struct errbuf *eb);
+
 /* tls_ctx_reload() - read the files again (renewed certificate). New connections use them; on
  * failure the old ones stay in use. Returns as tls_ctx_create(). */
 MUST_USE int tls_ctx_reload(struct tls_ctx *ctx, struct errbuf *eb);

@@ -15,6 +15,7 @@
 
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/loop.h"
 #include "tests/lib/pki.h"
 #include "tests/lib/test.h"
@@ -320,6 +321,40 @@ static void nonsense_instead_of_tls_is_a_protocol_error(void **state)
 	tls_ctx_destroy(ctx);
 }
 
+/* Those who have texts meet those who have files. */
+static void an_identity_may_come_as_texts(void **state)
+{
+	struct tls_ctx *server = context(&n2, NULL, NULL);
+	struct tls_ctx *client = NULL;
+	struct errbuf eb = {0};
+	char *cert = NULL;
+	char *key = NULL;
+	size_t len;
+	struct pair p;
+
+	(void)state;
+	assert_int_equal(fs_read(n1.cert, TLS_PEM_MAX, &cert, &len, &eb), 0);
+	assert_int_equal(fs_read(n1.key, TLS_PEM_MAX, &key, &len, &eb), 0);
+
+	struct tls_pem pem = {.cert = cert, .key = key, .ca = pki.ca_cert};
+
+	assert_int_equal(tls_ctx_from_pem(&pem, &client, &eb), 0);
+	assert_string_equal(tls_ctx_self(client)->name, "n1");
+	pair_open(&p, client, server, "n2");
+	pair_shake(&p);
+	assert_int_equal(p.client_err, 0);
+	assert_int_equal(p.server_err, 0);
+	assert_string_equal(tls_conn_peer(p.server)->name, "n1");
+	pair_close(&p);
+	tls_ctx_destroy(client);
+	tls_ctx_destroy(server);
+	pem.key = "no key";
+	assert_int_equal(tls_ctx_from_pem(&pem, &client, &eb), -EBADMSG);
+	assert_null(client);
+	free(cert);
+	free(key);
+}
+
 static void a_context_refuses_what_does_not_fit(void **state)
 {
 	struct pki_files expired;
@@ -491,6 +526,7 @@ int main(void)
 		cmocka_unit_test(a_stranger_is_refused_and_told),
 		cmocka_unit_test(an_evicted_node_is_refused_and_told),
 		cmocka_unit_test(nonsense_instead_of_tls_is_a_protocol_error),
+		cmocka_unit_test(an_identity_may_come_as_texts),
 		cmocka_unit_test(a_context_refuses_what_does_not_fit),
 		cmocka_unit_test(reloading_takes_the_new_certificate_or_keeps_the_old),
 		cmocka_unit_test(over_tcp_the_kernel_encrypts_if_it_can),

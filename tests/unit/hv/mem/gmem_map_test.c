@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "hv/mem/gmem.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,6 +11,7 @@
 #include "base/attr.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "hv/mem/gmem.h"
 #include "tests/lib/test.h"
 
 #define MIB (1ull << 20)

@@ -132,19 +132,26 @@ void mailbox_acknowledge(struct mailbox *m)
 	mailbox_unlock(m);
 }
 
-bool mailbox_take_message(struct mailbox *m, struct hypercall_message *out)
+bool mailbox_first_message(struct mailbox *m, struct hypercall_message *out)
 {
-	bool taken = false;
+	bool there;
 
 	mailbox_lock(m);
-	if (m->message_count != 0) {
+	there = m->message_count != 0;
+	if (there) {
 		*out = m->messages[m->message_head];
-		m->message_head = (m->message_head + 1) % MAILBOX_MESSAGES_MAX;
-		m->message_count--;
-		taken = true;
 	}
 	mailbox_unlock(m);
-	return taken;
+	return there;
+}
+
+void mailbox_drop_message(struct mailbox *m)
+{
+	mailbox_lock(m);
+	CHECK(m->message_count != 0);
+	m->message_head = (m->message_head + 1) % MAILBOX_MESSAGES_MAX;
+	m->message_count--;
+	mailbox_unlock(m);
 }
 
 size_t mailbox_take_console(struct mailbox *m, uint8_t *buf, size_t room_bytes)

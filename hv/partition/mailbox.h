@@ -61,7 +61,9 @@ void mailbox_failed(struct mailbox *m, const char *text);
 
 /* Device thread. */
 void mailbox_acknowledge(struct mailbox *m); /* before taking: later puts ring again */
-bool mailbox_take_message(struct mailbox *m, struct hypercall_message *out);
+/* The oldest message, which stays until mailbox_drop_message(). Returns false: there is none. */
+bool mailbox_first_message(struct mailbox *m, struct hypercall_message *out);
+void mailbox_drop_message(struct mailbox *m);
 size_t mailbox_take_console(struct mailbox *m, uint8_t *buf, size_t room_bytes);
 uint32_t mailbox_take_events(struct mailbox *m, uint64_t *synic_vps);
 void mailbox_take_crash(struct mailbox *m, uint64_t param[5]);

@@ -211,16 +211,19 @@ static bool partition_events_handle(struct partition *p)
 	return true;
 }
 
+/* What the bus has no room for stays: the mailbox fills up, and then the guest's calls are
+ * answered with "insufficient buffers". partition_slot_free() and a resume try again. */
 static void partition_messages_handle(struct partition *p)
 {
 	struct hypercall_message msg;
 
-	while (p->state == PARTITION_RUNNING && mailbox_take_message(&p->mailbox, &msg)) {
-		/* Refusals were said in the hypercall; here only a full bus is possible. */
-		if (vmbus_message(p->bus, msg.connection_id, msg.payload, msg.len_bytes) != 0) {
-			log_debug(TAG, "message dropped vm=%s connection=%u", p->cfg.vm_name,
-			          msg.connection_id);
+	while (p->state == PARTITION_RUNNING && mailbox_first_message(&p->mailbox, &msg)) {
+		/* No such connection: was said in the hypercall. */
+		if (vmbus_message(p->bus, msg.connection_id, msg.payload, msg.len_bytes) ==
+		    -EAGAIN) {
+			return;
 		}
+		mailbox_drop_message(&p->mailbox);
 	}
 }
 
@@ -252,6 +255,7 @@ static void partition_slot_free(void *arg, uint32_t vp_index)
 
 	if (p->state == PARTITION_RUNNING) {
 		vmbus_slot_free(p->bus, vp_index);
+		partition_messages_handle(p);
 	}
 }
 
@@ -490,6 +494,7 @@ int partition_resume(struct partition *p)
 	partition_move(p, PARTITION_RUNNING);
 	if (p->bus != NULL) {
 		vmbus_resume(p->bus);
+		partition_messages_handle(p);
 	}
 	partition_vps_run(p);
 	return 0;

@@ -39,7 +39,7 @@ static void messages_come_out_in_order_and_a_full_box_says_so(void **state)
 	struct hypercall_message msg = {.connection_id = 1, .type = 1, .len_bytes = 4};
 	struct hypercall_message out;
 
-	assert_false(mailbox_take_message(m, &out));
+	assert_false(mailbox_first_message(m, &out));
 	for (uint32_t round = 0; round < 3; round++) { /* the ring wraps */
 		for (uint32_t i = 0; i < MAILBOX_MESSAGES_MAX; i++) {
 			msg.type = i + 1;
@@ -47,10 +47,14 @@ static void messages_come_out_in_order_and_a_full_box_says_so(void **state)
 		}
 		assert_int_equal(mailbox_post(m, &msg), -EAGAIN);
 		for (uint32_t i = 0; i < MAILBOX_MESSAGES_MAX - round; i++) {
-			assert_true(mailbox_take_message(m, &out));
+			assert_true(mailbox_first_message(m, &out));
 			assert_int_equal(out.type, i + 1);
+			assert_true(mailbox_first_message(m, &out)); /* it stays */
+			assert_int_equal(out.type, i + 1);
+			mailbox_drop_message(m);
 		}
-		while (mailbox_take_message(m, &out)) {
+		while (mailbox_first_message(m, &out)) {
+			mailbox_drop_message(m);
 		}
 	}
 }
@@ -163,8 +167,10 @@ static void no_message_is_lost_between_threads(void **state)
 
 		assert_int_equal(poll(&p, 1, 60000), 1); /* a lost wake would end here */
 		mailbox_acknowledge(m);
-		while (mailbox_take_message(m, &msg)) {
+		while (mailbox_first_message(m, &msg)) {
 			uint32_t i;
+
+			mailbox_drop_message(m);
 
 			memcpy(&i, msg.payload, sizeof(i));
 			assert_int_equal(i, next[msg.connection_id]);

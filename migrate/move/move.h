@@ -58,7 +58,8 @@ enum move_outcome {
 	MOVE_REFUSED,  /* as failed: the report has blockers */
 	MOVE_CANCELED, /* as failed: somebody wanted it */
 	/* Source: committed, but the destination has not said that it runs; it may. The source
-	 * never runs again. Destination: it was READY, and was told to give up by its owner. */
+	 * never runs again. Destination: the VM is ours, but run() failed; its owner may start it
+	 * anew. */
 	MOVE_UNKNOWN,
 };
 

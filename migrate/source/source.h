@@ -58,7 +58,8 @@ struct source_guest_ops {
 	 * guest is lost, and is reported so. */
 	void (*resume)(void *guest, move_done_fn done, void *arg);
 	/* Paused: the device state as a blob of hv/save; *buf: malloc()ed, passes to the caller.
-	 * Both are set before done(0). May be called again in a later attempt. */
+	 * Both are set before done(0). Until then it may still write to memory: what is dirty is
+	 * fetched after. May be called again in a later attempt. */
 	void (*save)(void *guest, uint8_t **buf, size_t *len_bytes, move_done_fn done, void *arg);
 };
 
@@ -67,6 +68,9 @@ struct source_events {
 	void (*progress)(void *arg, const struct move_progress *p);
 	/* The destination is READY: decide with source_commit() or source_refuse(), in time. */
 	void (*ready)(void *arg);
+	/* While the owner is asked: the destination failed or is out of reach. Refuse, if nothing
+	 * is recorded yet. */
+	void (*lost)(void *arg, const struct errbuf *why);
 	/* It is over, exactly once; the guest runs (or never will here: DONE, UNKNOWN). */
 	void (*ended)(void *arg, const struct move_result *r);
 };

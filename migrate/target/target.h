@@ -14,10 +14,11 @@
  *
  * Memory arrives on the threads of the data connections and is written straight into the ranges
  * that map() gave; no other thread touches them until load(). Every run is checked against the
- * ranges. Ranges must be zero at the start: zero pages are not touched.
+ * ranges. Ranges must be zero at the start: zero pages are not touched. Each connection's thread
+ * faults a run in with one system call before it receives it.
  *
- * Threads: one for the state machine, one per data connection, some that fault memory in ahead.
- * Guest operations and events are called from the first.
+ * Threads: one for the state machine, one per connection. Guest operations and events are called
+ * from the first.
  */
 
 #include <stdbool.h>
@@ -61,15 +62,8 @@ struct target_events {
 	void (*committed)(void *arg, uint64_t epoch);
 	/* READY, and the source cannot be reached: target_commit() or target_abandon() decides. */
 	void (*orphaned)(void *arg, const struct errbuf *why);
-	/* Over, exactly once. DONE: the guest runs. */
+	/* Over, exactly once. DONE: the guest runs; UNKNOWN: it is ours, but did not start. */
 	void (*ended)(void *arg, const struct move_result *r);
-};
-
-enum target_prefault {
-	TARGET_PREFAULT_AUTO,  /* what this host does best */
-	TARGET_PREFAULT_NONE,  /* pages appear when they are written */
-	TARGET_PREFAULT_RUNS,  /* each run before it is received, in one system call */
-	TARGET_PREFAULT_AHEAD, /* threads of their own run ahead of the stream */
 };
 
 struct target_cfg {
@@ -80,10 +74,9 @@ struct target_cfg {
 	struct tls_ctx *tls; /* borrowed; NULL only with @plain */
 	bool plain;
 	uint64_t memory_max_bytes; /* refuse larger guests; 0 = no limit here */
-	enum target_prefault prefault;
-	uint64_t silence_max_ns; /* 0 = the default */
-	uint64_t connect_max_ns; /* until all connections have said HELLO; 0 = silence_max_ns */
-	bool confirm;            /* COMMIT waits for target_commit() */
+	uint64_t silence_max_ns;   /* 0 = the default */
+	uint64_t connect_max_ns;   /* until all connections have said HELLO; 0 = silence_max_ns */
+	bool confirm;              /* COMMIT waits for target_commit() */
 
 	const struct target_guest_ops *ops;
 	void *guest;

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cluster/lead/lead_int.h"
+
+void lead_input(struct lead *l, const struct lead_view *view, uint64_t now_ms, struct place_in *in)
+{
+	const struct role_table *t = view->table;
+	uint32_t nodes = 0;
+	uint32_t vms = 0;
+
+	for (uint32_t id = 1; id <= ROLE_NODES_MAX; id++) {
+		const struct role_node *n = role_table_node(t, id);
+		bool up = n->state == ROLE_NODE_UP && (view->members & role_bit(id)) != 0;
+
+		if (n->state == ROLE_NODE_ABSENT) {
+			continue;
+		}
+		l->place_nodes[nodes++] = (struct place_node){
+			.id = id,
+			.state = !up                               ? PLACE_NODE_DOWN
+		                 : n->drain != ROLE_DRAIN_NONE     ? PLACE_NODE_DRAIN
+		                 : n->quarantine_until_ms > now_ms ? PLACE_NODE_QUARANTINE
+		                                                   : PLACE_NODE_UP,
+			.cpus = n->cpus,
+			.memory_bytes = n->memory_bytes,
+			.paths = n->paths,
+		};
+	}
+	for (const struct role *r = role_table_next(t, 0); r != NULL && r->id <= l->role_max;
+	     r = role_table_next(t, r->id)) {
+		l->place_vms[vms++] = (struct place_vm){
+			.id = r->id,
+			.name = r->name,
+			.node = r->owner.node,
+			.wanted = r->state == ROLE_PLACING && !r->frozen && now_ms >= r->until_ms,
+			.live = true,
+			.in_place = r->in_place,
+			.tried = r->tried,
+			.policy = r->policy,
+		};
+		/* A migration has memory at both ends. */
+		for (uint32_t n = 0; r->dest.node != 0 && n < nodes; n++) {
+			if (l->place_nodes[n].id == r->dest.node) {
+				uint64_t room = l->place_nodes[n].memory_bytes;
+				uint64_t used = r->policy.memory_bytes;
+
+				l->place_nodes[n].memory_bytes -= used < room ? used : room;
+			}
+		}
+	}
+	*in = (struct place_in){
+		.nodes = l->place_nodes,
+		.node_count = nodes,
+		.vms = l->place_vms,
+		.vm_count = vms,
+		.apart_hard = view->apart_hard,
+		.starts_per_node = view->starts_per_node,
+		.moves_per_node = view->moves_per_node,
+		.now_ms = now_ms,
+		.epoch = role_table_epoch(t),
+	};
+}
+
+/* Must it wait for another role? Not for one that nobody wants or that was given up. */
+static bool must_wait(const struct role_table *t, const struct role *r)
+{
+	for (uint32_t i = 0; i < ROLE_AFTER_MAX; i++) {
+		const struct role *need =
+			r->policy.after[i] != 0 ? role_table_role(t, r->policy.after[i]) : NULL;
+
+		if (need != NULL && need->want == ROLE_WANT_ONLINE && need->state != ROLE_ONLINE &&
+		    need->state != ROLE_MIGRATING && need->state != ROLE_FAILED &&
+		    need->policy.after[0] != r->id) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* How many roles a node starts, or sends and receives, now. */
+static void count_busy(const struct role_table *t, uint32_t starts[ROLE_NODES_MAX],
+                       uint32_t moves[ROLE_NODES_MAX], bool *placing)
+{
+	*placing = false;
+	for (uint32_t i = 0; i < ROLE_NODES_MAX; i++) {
+		starts[i] = moves[i] = 0;
+	}
+	for (const struct role *r = role_table_next(t, 0); r != NULL;
+	     r = role_table_next(t, r->id)) {
+		*placing = *placing || r->state == ROLE_PLACING;
+		if (r->state == ROLE_STARTING) {
+			starts[r->owner.node - 1]++;
+		}
+		if (r->state == ROLE_MIGRATING) {
+			moves[r->owner.node - 1]++;
+			moves[r->dest.node - 1]++;
+		}
+	}
+}
+
+static uint32_t limit(uint32_t value)
+{
+	return value > 0 ? value : 1;
+}
+
+void lead_starts(struct lead *l, const struct lead_view *view, uint64_t now_ns, uint64_t now_ms,
+                 struct lead_out *out)
+{
+	uint32_t starts[ROLE_NODES_MAX];
+	uint32_t moves[ROLE_NODES_MAX];
+	struct place_summary sum;
+	struct place_in in;
+	bool placing;
+
+	count_busy(view->table, starts, moves, &placing);
+	if (!placing) {
+		return;
+	}
+	lead_input(l, view, now_ms, &in);
+	place_run(&in, l->work, l->choices, &sum);
+	for (int32_t priority = ROLE_PRIORITY_COUNT - 1; priority >= 0; priority--) {
+		for (uint32_t v = 0; v < in.vm_count; v++) {
+			const struct role *r = role_table_role(view->table, in.vms[v].id);
+			uint32_t node = l->choices[v].node;
+
+			if ((int32_t)r->policy.priority != priority || !in.vms[v].wanted ||
+			    node == 0 || starts[node - 1] >= limit(view->starts_per_node) ||
+			    must_wait(view->table, r)) {
+				continue;
+			}
+			starts[node - 1]++; /* also if it was proposed and is not committed yet */
+			if (!lead_due(&l->once[r->id - 1], lead_role_state(r), now_ns)) {
+				continue;
+			}
+			lead_propose(
+				out, view, now_ms,
+				(struct role_cmd){
+					.verb = ROLE_CMD_START,
+					.role = r->id,
+					.token = r->token,
+					.at = {.node = node,
+			                       .inc = role_table_node(view->table, node)->inc}});
+		}
+	}
+}
+
+static bool is_empty(const struct role_table *t, uint32_t node)
+{
+	for (const struct role *r = role_table_next(t, 0); r != NULL;
+	     r = role_table_next(t, r->id)) {
+		if (r->owner.node == node || r->dest.node == node) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void drain_one(struct lead *l, const struct lead_view *view, const struct role_node *n,
+                      uint64_t now_ns, uint64_t now_ms, struct lead_out *out)
+{
+	uint32_t starts[ROLE_NODES_MAX];
+	uint32_t moves[ROLE_NODES_MAX];
+	struct place_summary sum;
+	struct place_in in;
+	bool placing;
+
+	if (is_empty(view->table, n->id)) {
+		if (lead_due(&l->nodes[n->id - 1].once, lead_node_state(n), now_ns)) {
+			lead_propose(out, view, now_ms,
+			             (struct role_cmd){.verb = ROLE_CMD_DRAIN,
+			                               .at = {.node = n->id, .inc = n->inc},
+			                               .arg = {ROLE_DRAIN_DONE}});
+		}
+		return;
+	}
+	count_busy(view->table, starts, moves, &placing);
+	lead_input(l, view, now_ms, &in);
+	place_drain(&in, n->id, l->work, l->choices, &sum);
+	for (uint32_t wave = 1; wave <= sum.waves; wave++) {
+		for (uint32_t v = 0; v < in.vm_count; v++) {
+			const struct role *r = role_table_role(view->table, in.vms[v].id);
+			uint32_t to = l->choices[v].node;
+
+			if (l->choices[v].wave != wave || r->state != ROLE_ONLINE || r->frozen ||
+			    to == 0 || moves[n->id - 1] >= limit(view->moves_per_node) ||
+			    moves[to - 1] >= limit(view->moves_per_node)) {
+				continue;
+			}
+			moves[n->id - 1]++;
+			moves[to - 1]++;
+			if (!lead_due(&l->once[r->id - 1], lead_role_state(r), now_ns)) {
+				continue;
+			}
+			lead_propose(out, view, now_ms,
+			             (struct role_cmd){
+					     .verb = ROLE_CMD_MIGRATE,
+					     .role = r->id,
+					     .token = r->token,
+					     .at = {.node = to,
+			                            .inc = role_table_node(view->table, to)->inc}});
+		}
+	}
+}
+
+void lead_drains(struct lead *l, const struct lead_view *view, uint64_t now_ns, uint64_t now_ms,
+                 struct lead_out *out)
+{
+	for (uint32_t id = 1; id <= ROLE_NODES_MAX; id++) {
+		const struct role_node *n = role_table_node(view->table, id);
+
+		if (n->state == ROLE_NODE_UP && n->drain == ROLE_DRAIN_ACTIVE) {
+			drain_one(l, view, n, now_ns, now_ms, out);
+		}
+	}
+}

@@ -245,6 +245,9 @@ static void make_roles(struct csim *s, struct role_table *t)
 		p.strict = s->cfg.strict;
 		p.isolated_ok = s->cfg.isolated_ok;
 		p.resiliency_ms = s->cfg.resiliency_ms;
+		if (s->cfg.policies != NULL) {
+			p = s->cfg.policies[id - 1];
+		}
 		(void)snprintf(name, sizeof(name), "vm%u", id);
 		CHECK(role_table_add(t, id, name, &p, 0, NULL) == 0);
 	}
@@ -293,7 +296,7 @@ struct csim *csim_create(const struct csim_cfg *cfg)
 	for (uint32_t id = 1; id <= cfg->nodes; id++) {
 		make_node(s, id);
 	}
-	for (uint32_t id = 1; id <= cfg->roles; id++) {
+	for (uint32_t id = 1; id <= cfg->roles && !cfg->idle; id++) {
 		csim_propose(s, (struct role_cmd){.verb = ROLE_CMD_WANT,
 		                                  .role = id,
 		                                  .arg = {ROLE_WANT_ONLINE}});

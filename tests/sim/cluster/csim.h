@@ -119,7 +119,9 @@ struct csim_cfg {
 	bool isolated_ok;
 	uint32_t resiliency_ms;
 	bool slow_io; /* disks use all of inflight_ms, redirected writes take seconds */
-	FILE *log;    /* what happens, for people and golden files; NULL = not */
+	bool idle;    /* nobody wants any VM yet */
+	const struct role_policy *policies; /* borrowed: [roles]; NULL = a mixture */
+	FILE *log; /* what happens, for people and golden files; NULL = not */
 };
 
 struct csim_event {

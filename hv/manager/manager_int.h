@@ -74,6 +74,12 @@ MUST_USE int nics_complete(struct manager *m, json_t *json, struct errbuf *eb);
 MUST_USE int nics_check(struct manager *m, const struct vm_config *config, const struct vm *except,
                         struct errbuf *eb);
 
+/* saved.c. vm_saved_forget(): delete the saved state, durably; 0 also if there is none; -errno. */
+MUST_USE int vm_saved_forget(const struct vm *vm, struct errbuf *eb);
+/* vm_saved_find() - the worker has ended: does the VM continue from a saved state when it starts
+ * again? What is of no use is deleted. */
+bool vm_saved_find(struct vm *vm);
+
 /* spawn.c: make the worker's process and its socket; vm->pid is set. */
 MUST_USE int vm_spawn(struct vm *vm, struct errbuf *eb);
 /* Is the process in the pid file still the worker we started? Its pid, or 0. */

@@ -38,10 +38,11 @@ static const uint32_t vm_moves[VM_STATE_COUNT] = {
                    BIT(VM_CRASHED), /* the last four: found so at adoption */
 	[VM_STARTING] = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_OFF) | BIT(VM_SAVED) |
                         BIT(VM_CRASHED) | BIT(VM_STOPPING),
-	[VM_RUNNING] =
-		BIT(VM_PAUSED) | BIT(VM_SAVING) | BIT(VM_STOPPING) | BIT(VM_OFF) | BIT(VM_CRASHED),
-	[VM_PAUSED] =
-		BIT(VM_RUNNING) | BIT(VM_SAVING) | BIT(VM_STOPPING) | BIT(VM_OFF) | BIT(VM_CRASHED),
+	/* To SAVED: a service that has ended since had asked for it. */
+	[VM_RUNNING] = BIT(VM_PAUSED) | BIT(VM_SAVING) | BIT(VM_SAVED) | BIT(VM_STOPPING) |
+                       BIT(VM_OFF) | BIT(VM_CRASHED),
+	[VM_PAUSED] = BIT(VM_RUNNING) | BIT(VM_SAVING) | BIT(VM_SAVED) | BIT(VM_STOPPING) |
+                      BIT(VM_OFF) | BIT(VM_CRASHED),
 	[VM_SAVING] = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) | BIT(VM_OFF) |
                       BIT(VM_CRASHED) | BIT(VM_STOPPING),
 	[VM_SAVED] = BIT(VM_STARTING) | BIT(VM_OFF),
@@ -180,47 +181,74 @@ static void vm_dir_sync(const struct vm *vm)
 	}
 }
 
+/* It could not be started, or must not run. */
+static void vm_start_failed(struct vm *vm, int err, const struct errbuf *eb)
+{
+	struct errbuf why = {0};
+
+	(void)errbuf_set(&why, err, "%s", errbuf_text(eb, err));
+	errbuf_hint(&why, "%s", eb->hint);
+	(void)snprintf(vm->last_error, sizeof(vm->last_error), "%s", why.text);
+	vm->asked_off = true;
+	vm_kill(vm);
+	vm_finish(vm, err, &why);
+}
+
 static void vm_start_answer(void *arg, int err, json_t *result, const struct errbuf *eb)
 {
 	struct vm *vm = arg;
 
 	(void)result;
-	if (err == -EPIPE) {
+	if (err == -EPIPE || vm->op != VM_OP_START) {
 		return; /* vm_worker_gone() comes and knows more */
 	}
 	if (err != 0) {
-		(void)snprintf(vm->last_error, sizeof(vm->last_error), "%s", errbuf_text(eb, err));
-		vm->asked_off = true;
-		struct errbuf why = *eb;
-
-		vm_kill(vm);
-		vm_finish(vm, err, &why);
+		vm_start_failed(vm, err, eb);
 		return;
-	}
-	if (unlink(vm->saved_path) == 0) {
-		vm_dir_sync(vm);
 	}
 	vm->started_wall_ns = clock_wall_ns();
 	vm_move(vm, VM_RUNNING);
 	vm_finish(vm, 0, NULL);
 }
 
+/* The saved state is in the worker, which stands still: only when no second restore is possible
+ * any more may it run and write to its disks. */
+static void vm_restore_answer(void *arg, int err, json_t *result, const struct errbuf *eb)
+{
+	struct vm *vm = arg;
+	struct errbuf why = {0};
+
+	(void)result;
+	if (err == -EPIPE || vm->op != VM_OP_START) {
+		return;
+	}
+	if (err == 0) {
+		err = vm_saved_forget(vm, &why);
+		eb = &why;
+	}
+	if (err == 0) {
+		err = link_request(vm->worker, "resume", NULL, -1, vm_start_answer, vm);
+	}
+	if (err != 0) {
+		vm_start_failed(vm, err, eb);
+	}
+}
+
 static int vm_start_request(struct vm *vm, bool restore)
 {
-	int fd = -1;
+	int fd;
 	int err;
 
-	if (restore) {
-		fd = open(vm->saved_path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0) {
-			return -errno;
-		}
+	if (!restore) {
+		return link_request(vm->worker, "start", NULL, -1, vm_start_answer, vm);
 	}
-	err = link_request(vm->worker, restore ? "restore" : "start", NULL, fd, vm_start_answer,
-	                   vm);
-	if (fd >= 0) {
-		(void)close(fd);
+	fd = open(vm->saved_path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		return -errno;
 	}
+	err = link_request(vm->worker, "restore", json_pack("{s:b}", "paused", 1), fd,
+	                   vm_restore_answer, vm);
+	(void)close(fd);
 	return err;
 }
 
@@ -448,18 +476,6 @@ void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 	}
 }
 
-int vm_discard_saved(struct vm *vm, struct errbuf *eb)
-{
-	if (vm->state != VM_SAVED || vm->op != VM_OP_NONE) {
-		return errbuf_set(eb, -EBUSY, "%s has no saved state to discard", vm->config.name);
-	}
-	if (unlink(vm->saved_path) != 0 && errno != ENOENT) {
-		return errbuf_sys(eb, -errno, "%s", vm->saved_path);
-	}
-	vm_move(vm, VM_OFF);
-	return 0;
-}
-
 /* ---- the worker's word ---- */
 
 static void vm_worker_state(struct vm *vm, const char *state)
@@ -611,7 +627,7 @@ void vm_worker_gone(struct vm *vm)
 {
 	char text[256];
 	bool powered_off = vm_end_read(vm, text, sizeof(text));
-	bool saved = access(vm->saved_path, F_OK) == 0 && vm->state != VM_RUNNING;
+	bool saved = vm_saved_find(vm);
 	enum vm_op op = vm->op;
 	struct errbuf eb = {0};
 	int err = 0;
@@ -752,10 +768,14 @@ static void vm_adopt_answer(void *arg, int err, json_t *result, const struct err
 {
 	struct vm *vm = arg;
 	const char *state = json_string_value(json_object_get(result, "state"));
+	struct errbuf why = {.text = ""};
 
 	(void)eb;
 	if (err != 0 || state == NULL || vm->op != VM_OP_NONE) {
 		return;
+	}
+	if (strcmp(state, "off") != 0 && vm_saved_forget(vm, &why) != 0) {
+		log_err(TAG, "saved state not deleted vm=%s reason=%s", vm->config.name, why.text);
 	}
 	if (strcmp(state, "paused") == 0 && vm->state == VM_RUNNING) {
 		vm_move(vm, VM_PAUSED);
@@ -780,7 +800,7 @@ void vm_adopt(struct vm *vm)
 		}
 		return;
 	}
-	if (access(vm->saved_path, F_OK) == 0) {
+	if (vm_saved_find(vm)) {
 		vm->state = VM_SAVED;
 	} else if (access(vm->pid_path, F_OK) == 0 && !vm_end_read(vm, text, sizeof(text))) {
 		(void)snprintf(vm->last_error, sizeof(vm->last_error), "%s",

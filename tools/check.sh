@@ -41,13 +41,13 @@ for name in sys.argv[1:]:
         compile(f.read(), name, "exec")'
 }
 
-preset() { # build with warnings as errors and run everything that needs no privileges
+preset() { # $1; build with warnings as errors and run everything that needs no privileges, or the labels $2
 	[ -f "build/$1/build.ninja" ] || cmake --preset "$1" >/dev/null
 	cmake --build "build/$1" -j "$jobs" >"build/$1/build.log" || {
 		tail -n 60 "build/$1/build.log"
 		return 1
 	}
-	(cd "build/$1" && ctest --output-on-failure --no-tests=error --output-junit test.xml -L '^(unit|sim|sec)$' -j "$jobs" \
+	(cd "build/$1" && ctest --output-on-failure --no-tests=error --output-junit test.xml -L "^(${2:-unit|sim|sec})\$" -j "$jobs" \
 		>test.log) || {
 		grep -Ev '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "build/$1/test.log"
 		return 1
@@ -58,7 +58,7 @@ preset() { # build with warnings as errors and run everything that needs no priv
 step_debug() { preset debug; }
 step_asan() { preset asan; }
 step_clang_asan() { preset clang-asan; }
-step_tsan() { preset tsan; }
+step_tsan() { preset tsan 'unit|sec'; } # simulations have one thread
 
 step_headers() { # every header compiles alone
 	sources '*.h' | xargs -P "$jobs" -I@ sh -c \

@@ -490,7 +490,9 @@ static void ring_install(struct corosim *s, const uint32_t *members, uint32_t co
 		n->ring = r;
 		n->seq = r->id.seq;
 		n->shown = 0;
-		memset(n->got, 0, n->got_room * sizeof(*n->got));
+		if (n->got_room != 0) {
+			memset(n->got, 0, n->got_room * sizeof(*n->got));
+		}
 		n->heard = n->joined;
 		if (n->joined) {
 			show_group(s, members[i], group, group_count);
@@ -599,7 +601,9 @@ void corosim_kill(struct corosim *s, uint32_t node)
 	n->life++;
 	n->ring = NULL;
 	n->shown = 0;
-	memset(n->got, 0, n->got_room * sizeof(*n->got));
+	if (n->got_room != 0) {
+		memset(n->got, 0, n->got_room * sizeof(*n->got));
+	}
 	out_drop(n);
 	disturb(s);
 }

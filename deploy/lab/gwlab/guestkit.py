@@ -34,7 +34,7 @@ FULL_SUITE = "bookworm"
 FULL_BYTES = 3 << 30
 FULL_PACKAGES = (
     "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "iputils-ping", "procps", "openssh-server",
-    "initramfs-tools", CLOUD_KERNEL, "hyperv-daemons", "e2fsprogs", "fio", "iperf3", "stress-ng",
+    "initramfs-tools", CLOUD_KERNEL, "hyperv-daemons", "e2fsprogs", "fio", "iperf3", "stress-ng", "kexec-tools",
     "ca-certificates", "less", "vim-tiny",
 )
 FULL_VERSION = 2

@@ -54,12 +54,15 @@ int link_send(struct link *l, const struct link_out *out)
 		.bulk_bytes = out->bulk_bytes,
 	};
 	uint8_t header[STREAM_HEADER_BYTES];
-	struct iovec iov[4] = {
-		{.iov_base = header, .iov_len = sizeof(header)},
-		{.iov_base = link_base(out->head), .iov_len = out->head_bytes},
-		{.iov_base = link_base(out->rest), .iov_len = out->rest_bytes},
-		{.iov_base = link_base(out->bulk), .iov_len = out->bulk_bytes},
-	};
+	struct iovec iov[TRANSPORT_IOV_MAX];
+
+	CHECK(out->bulk_count >= 0 && out->bulk_count <= LINK_BULK_MAX);
+	iov[0] = (struct iovec){.iov_base = header, .iov_len = sizeof(header)};
+	iov[1] = (struct iovec){.iov_base = link_base(out->head), .iov_len = out->head_bytes};
+	iov[2] = (struct iovec){.iov_base = link_base(out->rest), .iov_len = out->rest_bytes};
+	for (int i = 0; i < out->bulk_count; i++) {
+		iov[3 + i] = out->bulk[i];
+	}
 
 	f.payload_crc = crc32c(out->head, out->head_bytes);
 	if (out->rest_bytes != 0) {
@@ -69,7 +72,7 @@ int link_send(struct link *l, const struct link_out *out)
 	l->sent++;
 	l->sent_bytes += sizeof(header) + f.payload_bytes + f.bulk_bytes;
 
-	int err = l->broken ? -EPIPE : transport_send(l->t, iov, ARRAY_LEN(iov));
+	int err = l->broken ? -EPIPE : transport_send(l->t, iov, 3 + out->bulk_count);
 
 	l->broken = err != 0;
 	return err;

@@ -43,6 +43,8 @@ struct link {
 MUST_USE int link_init(struct link *l, struct transport *t);
 void link_fini(struct link *l); /* also of {0} */
 
+#define LINK_BULK_MAX (TRANSPORT_IOV_MAX - 3) /* pieces of a bulk */
+
 /* A frame to send. All borrowed for the call. */
 struct link_out {
 	enum stream_type type;
@@ -50,8 +52,9 @@ struct link_out {
 	uint32_t head_bytes;
 	const void *rest; /* second part, may be NULL */
 	uint32_t rest_bytes;
-	const void *bulk;
-	uint32_t bulk_bytes;
+	const struct iovec *bulk; /* [bulk_count], ..LINK_BULK_MAX */
+	int bulk_count;
+	uint32_t bulk_bytes; /* of all pieces */
 };
 
 /* link_send() - one frame. Returns 0; as transport_send(). */

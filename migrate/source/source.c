@@ -55,12 +55,82 @@ int source_round_wait(struct source *s, uint64_t deadline_ns, struct errbuf *eb)
 	return err;
 }
 
-static void source_all_pages(struct source *s)
+/* More pieces than this are not told apart: the rest counts as data. */
+#define SOURCE_PIECES_MAX 65536u
+
+int source_memfd_data(int fd, uint64_t offset_bytes, uint64_t range_bytes, uint64_t *page,
+                      uint64_t *count)
 {
-	for (uint32_t i = 0; i < s->range_count; i++) {
-		bitmap_set_range(s->bits + s->range_word[i], 0,
-		                 s->ranges[i].len_bytes / STREAM_PAGE_BYTES);
+	uint64_t from = offset_bytes + *page * STREAM_PAGE_BYTES;
+	uint64_t end = offset_bytes + range_bytes;
+	off_t data = lseek(fd, (off_t)from, SEEK_DATA);
+	off_t hole;
+
+	if (data < 0) {
+		return -errno; /* -ENXIO: only a hole is left */
 	}
+	if ((uint64_t)data >= end) {
+		return -ENXIO;
+	}
+	hole = lseek(fd, data, SEEK_HOLE);
+	if (hole < 0) {
+		return -errno;
+	}
+
+	/* Huge pages and odd offsets: whole pages, rather too many. */
+	uint64_t first = ((uint64_t)data - offset_bytes) / STREAM_PAGE_BYTES;
+	uint64_t last = ((uint64_t)hole < end ? (uint64_t)hole : end) - offset_bytes;
+
+	last = (last + STREAM_PAGE_BYTES - 1) / STREAM_PAGE_BYTES;
+	*page = first;
+	*count = last - first;
+	return 0;
+}
+
+/* What of a range is to be sent in the first round. Returns how many pages. */
+static uint64_t source_range_pages(struct source *s, uint32_t range)
+{
+	uint64_t *bits = s->bits + s->range_word[range];
+	uint64_t pages = s->ranges[range].len_bytes / STREAM_PAGE_BYTES;
+	uint64_t set = 0;
+	uint64_t page = 0;
+
+	if (s->cfg.ops->data == NULL) {
+		bitmap_set_range(bits, 0, pages);
+		return pages;
+	}
+	for (uint32_t piece = 0; page < pages; piece++) {
+		uint64_t count = pages - page;
+		int err = piece < SOURCE_PIECES_MAX
+		                  ? s->cfg.ops->data(s->cfg.guest, range, &page, &count)
+		                  : 0;
+
+		if (err == -ENXIO) {
+			break;
+		}
+		if (err != 0) { /* it cannot tell: everything that is left */
+			count = pages - page;
+		}
+		CHECK(count != 0 && page < pages && count <= pages - page);
+		bitmap_set_range(bits, page, count);
+		set += count;
+		page += count;
+	}
+	return set;
+}
+
+/* The first round: all that may hold something. Returns how many pages. */
+uint64_t source_all_pages(struct source *s)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < s->range_count; i++) {
+		pages += source_range_pages(s, i);
+	}
+	/* What was never touched is zero there as well, and done with. */
+	atomic_fetch_add(&s->moved_pages, s->memory_pages - pages);
+	atomic_fetch_add(&s->zero_pages, s->memory_pages - pages);
+	return pages;
 }
 
 /* Do what the policy says, short of stopping. */
@@ -111,7 +181,7 @@ static int source_judge(struct source *s, const struct policy_sample *sample, st
 /* Live: rounds until the policy stops the vCPUs. */
 static int source_precopy(struct source *s, struct errbuf *eb)
 {
-	uint64_t pages = s->memory_pages;
+	uint64_t pages;
 	int err = s->cfg.ops->dirty_start(s->cfg.guest, eb);
 
 	if (err != 0) {
@@ -120,7 +190,7 @@ static int source_precopy(struct source *s, struct errbuf *eb)
 	s->dirty_logged = true;
 	s->fetched_ns = clock_now_ns();
 	policy_init(&s->policy, &s->cfg.policy, s->fetched_ns);
-	source_all_pages(s);
+	pages = source_all_pages(s);
 	for (;;) {
 		uint64_t start = clock_now_ns();
 		uint64_t wire = atomic_load(&s->wire_bytes);
@@ -167,8 +237,6 @@ static int source_precopy(struct source *s, struct errbuf *eb)
 /* Quick: vCPUs stand from the start. */
 static int source_quick(struct source *s, struct errbuf *eb)
 {
-	source_all_pages(s);
-
 	int err = source_handover(s, eb);
 
 	CHECK(err <= 0);

@@ -34,6 +34,14 @@ struct source_guest_ops {
 	/* The memory, up to MOVE_RANGES_MAX ranges. Returns how many. */
 	uint32_t (*map)(void *guest, struct move_range *ranges);
 
+	/*
+	 * Optional: the next pages of range @range, at or after *page, that may hold something:
+	 * *page and *count. Returns 0; -ENXIO there are none. Called after dirty_start(); pages
+	 * that are left out are zero at the destination without being read here, which would
+	 * allocate them. source_memfd_data() does it for memory that is a memfd.
+	 */
+	int (*data)(void *guest, uint32_t range, uint64_t *page, uint64_t *count);
+
 	/* Begin to log writes to memory, by vCPUs and by the worker: all clean. 0 or -errno. */
 	int (*dirty_start)(void *guest, struct errbuf *eb);
 	/*
@@ -74,6 +82,13 @@ struct source_events {
 	/* It is over, exactly once; the guest runs (or never will here: DONE, UNKNOWN). */
 	void (*ended)(void *arg, const struct move_result *r);
 };
+
+/*
+ * source_memfd_data() - for source_guest_ops.data, where a range of @range_bytes lies in the memfd
+ * @fd from @offset_bytes on. Returns 0; -ENXIO; -errno.
+ */
+MUST_USE int source_memfd_data(int fd, uint64_t offset_bytes, uint64_t range_bytes, uint64_t *page,
+                               uint64_t *count);
 
 enum source_pack { SOURCE_PACK_NONE, SOURCE_PACK_LZ4, SOURCE_PACK_ZSTD };
 

@@ -2,8 +2,9 @@
 
 /*
  * source_copy - the data connections: each thread takes pieces of the round's bitmap until none
- * is left, so that a fast connection does more. Pages are scanned and copied in one go, merged
- * into runs, and leave as soon as a batch is full.
+ * is left, so that a fast connection does more. Pages are scanned for zeros, merged into runs, and
+ * leave as soon as a batch is full: straight from guest memory, or through a copy where what is
+ * sent must be what was checksummed or packed.
  */
 
 #include <errno.h>
@@ -136,30 +137,30 @@ static int source_flush(struct source_conn *c)
 	m->data_bytes = c->data_pages * STREAM_PAGE_BYTES;
 	m->coding = source_coding(c->s);
 
-	const uint8_t *bulk = c->batch;
-	size_t bulk_bytes = 0;
+	struct iovec batch = {.iov_base = c->batch, .iov_len = m->data_bytes};
+	const struct iovec *bulk = c->copies ? &batch : c->pieces;
+	size_t packed = 0;
 
 	if (m->data_bytes != 0 && source_use_pack(c)) {
-		bulk_bytes =
-			pack_bytes(c->pack, c->batch, m->data_bytes, c->packed, m->data_bytes - 1);
-		bulk = c->packed;
+		packed = pack_bytes(c->pack, c->batch, m->data_bytes, c->packed, m->data_bytes - 1);
 	}
-
-	bool packed = bulk_bytes != 0;
-
-	if (!packed) {
+	if (packed != 0) {
+		batch = (struct iovec){.iov_base = c->packed, .iov_len = packed};
+	} else {
 		m->coding = STREAM_CODING_RAW;
-		bulk = c->batch;
-		bulk_bytes = m->data_bytes;
 	}
+
+	size_t bulk_bytes = packed != 0 ? packed : m->data_bytes;
+
 	m->has_crc = (c->capabilities & STREAM_CAP_BULK_CRC) != 0 && bulk_bytes != 0;
-	m->bulk_crc = m->has_crc ? crc32c(bulk, bulk_bytes) : 0;
+	m->bulk_crc = m->has_crc ? crc32c(batch.iov_base, bulk_bytes) : 0;
 
 	const struct link_out out = {
 		.type = STREAM_MEMORY,
 		.head = payload,
 		.head_bytes = stream_memory_encode(m, payload),
 		.bulk = bulk,
+		.bulk_count = c->copies ? 1 : c->piece_count,
 		.bulk_bytes = (uint32_t)bulk_bytes,
 	};
 	int err = source_pace(c->s, out.head_bytes + bulk_bytes);
@@ -167,16 +168,30 @@ static int source_flush(struct source_conn *c)
 	if (err == 0) {
 		err = link_send(&c->link, &out);
 	}
-	pack_gauge_add(&c->gauge, packed, m->data_bytes, clock_now_ns() - start);
+	pack_gauge_add(&c->gauge, packed != 0, m->data_bytes, clock_now_ns() - start);
 	source_count_wire(c);
 	c->counts.frames++;
 	m->run_count = 0;
 	c->data_pages = 0;
+	c->piece_count = 0;
 	return err;
 }
 
+/* The content of a page, that continues the last run or not. */
+static void source_data_page(struct source_conn *c, uint8_t *page, bool merge)
+{
+	if (c->copies) {
+		page_copy(c->batch + (size_t)c->data_pages * STREAM_PAGE_BYTES, page);
+	} else if (merge) {
+		c->pieces[c->piece_count - 1].iov_len += STREAM_PAGE_BYTES;
+	} else {
+		c->pieces[c->piece_count++] =
+			(struct iovec){.iov_base = page, .iov_len = STREAM_PAGE_BYTES};
+	}
+}
+
 /* Put a page into the frame; a full one leaves first. */
-static int source_page(struct source_conn *c, uint64_t gpa, const uint8_t *page)
+static int source_page(struct source_conn *c, uint64_t gpa, uint8_t *page)
 {
 	struct stream_memory *m = c->frame;
 	enum stream_run_kind kind = page_is_zero(page) ? STREAM_RUN_ZERO : STREAM_RUN_DATA;
@@ -185,6 +200,7 @@ static int source_page(struct source_conn *c, uint64_t gpa, const uint8_t *page)
 	             last->gpa + (uint64_t)last->pages * STREAM_PAGE_BYTES == gpa &&
 	             last->pages < STREAM_RUN_PAGES_MAX;
 	bool full = (kind == STREAM_RUN_DATA && c->data_pages == SOURCE_BATCH_PAGES) ||
+	            (!merge && c->piece_count == LINK_BULK_MAX) ||
 	            (!merge && m->run_count == STREAM_RUNS_MAX);
 
 	if (full) {
@@ -196,7 +212,7 @@ static int source_page(struct source_conn *c, uint64_t gpa, const uint8_t *page)
 		merge = false;
 	}
 	if (kind == STREAM_RUN_DATA) {
-		page_copy(c->batch + (size_t)c->data_pages * STREAM_PAGE_BYTES, page);
+		source_data_page(c, page, merge);
 		c->data_pages++;
 		c->counts.data_pages++;
 	} else {
@@ -215,7 +231,8 @@ static int source_word(struct source_conn *c, uint32_t range, size_t word)
 {
 	const struct move_range *r = &c->s->ranges[range];
 	uint64_t bits = c->s->bits[c->s->range_word[range] + word];
-	int err = 0;
+	/* Two ranges that touch are not one: no run crosses from one to the other. */
+	int err = word == 0 ? source_flush(c) : 0;
 
 	while (bits != 0 && err == 0) {
 		uint64_t page = word * 64 + (uint64_t)__builtin_ctzll(bits);
@@ -308,6 +325,7 @@ static int source_conn_round(struct source_conn *c, uint32_t round, struct errbu
 	c->frame->round = round;
 	c->frame->run_count = 0;
 	c->data_pages = 0;
+	c->piece_count = 0;
 
 	int err = source_pages(c);
 
@@ -372,6 +390,7 @@ void *source_conn_main(void *arg)
 	if (err == 0) {
 		err = source_answer(s, &f, c->link.payload, &c->capabilities, &eb);
 	}
+	c->copies = c->pack != NULL || (c->capabilities & STREAM_CAP_BULK_CRC) != 0;
 	(void)pthread_mutex_lock(&s->lock);
 	s->conns_ready += err == 0 ? 1 : 0;
 	source_wake(s);

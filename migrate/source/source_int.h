@@ -38,12 +38,15 @@ struct source_conn {
 	/* The thread's from here on. */
 	struct link link;
 	uint64_t capabilities;
-	struct stream_memory *frame; /* owned */
-	uint32_t data_pages;         /* in frame */
-	uint8_t *memory;             /* owned: batch and what aligns it */
-	uint8_t *batch;              /* [SOURCE_BATCH_BYTES], in memory */
-	uint8_t *packed;             /* owned: [SOURCE_BATCH_BYTES]; NULL = never packs */
-	struct pack *pack;           /* owned */
+	struct stream_memory *frame;        /* owned */
+	uint32_t data_pages;                /* in frame */
+	uint8_t *memory;                    /* owned: batch and what aligns it */
+	uint8_t *batch;                     /* [SOURCE_BATCH_BYTES], in memory */
+	bool copies;                        /* data goes through batch, else from guest memory */
+	struct iovec pieces[LINK_BULK_MAX]; /* of the guest's memory, if not */
+	int piece_count;
+	uint8_t *packed;   /* owned: [SOURCE_BATCH_BYTES]; NULL = never packs */
+	struct pack *pack; /* owned */
 	struct pack_gauge gauge;
 	struct stream_round counts; /* of this round */
 	uint64_t wire_seen;         /* of link.sent_bytes: already in s->wire_bytes */
@@ -158,6 +161,8 @@ MUST_USE int source_handover(struct source *s, struct errbuf *eb);
 MUST_USE int source_resume_guest(struct source *s, struct errbuf *eb);
 MUST_USE int source_fetch(struct source *s, uint64_t *rest_pages, struct errbuf *eb);
 /* source.c */
+/* Fill the bitmap for the first round. Returns how many pages. */
+uint64_t source_all_pages(struct source *s);
 void source_round_begin(struct source *s, uint64_t pages);
 /* Until all of it lies in the destination's memory. -ETIMEDOUT: round_active, wait again. */
 MUST_USE int source_round_wait(struct source *s, uint64_t deadline_ns, struct errbuf *eb);

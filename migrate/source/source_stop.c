@@ -376,7 +376,7 @@ int source_handover(struct source *s, struct errbuf *eb)
 		return err;
 	}
 	if (s->cfg.mode == STREAM_MODE_QUICK) {
-		rest = s->memory_pages;
+		rest = source_all_pages(s);
 	} else {
 		err = source_fetch(s, &rest, eb);
 		if (err != 0) {

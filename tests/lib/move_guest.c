@@ -21,7 +21,7 @@ static uint64_t move_guest_random(uint64_t *seed)
 	return *seed >> 16 ^ *seed;
 }
 
-static uint8_t *move_guest_memory(uint64_t bytes)
+static uint8_t *move_guest_memory(uint64_t bytes, int *out_fd)
 {
 	int fd = memfd_create("move_guest", MFD_CLOEXEC);
 	void *host;
@@ -29,7 +29,7 @@ static uint8_t *move_guest_memory(uint64_t bytes)
 	CHECK(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
 	host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	CHECK(host != MAP_FAILED);
-	(void)close(fd);
+	*out_fd = fd;
 	return host;
 }
 
@@ -102,7 +102,7 @@ static void move_guest_init(struct move_guest *g, const struct move_guest_cfg *c
 	g->ranges[1].gpa = 4ull << 30;
 	g->ranges[1].len_bytes = cfg->bytes - MOVE_GUEST_LOW_BYTES;
 	for (uint32_t i = 0; i < 2; i++) {
-		g->ranges[i].host = move_guest_memory(g->ranges[i].len_bytes);
+		g->ranges[i].host = move_guest_memory(g->ranges[i].len_bytes, &g->fds[i]);
 		g->dirty[i] = calloc(BITMAP_WORDS(g->ranges[i].len_bytes / PAGE), 8);
 		CHECK(g->dirty[i] != NULL);
 	}
@@ -152,6 +152,7 @@ void move_guest_destroy(struct move_guest *g)
 	}
 	for (uint32_t i = 0; i < 2; i++) {
 		(void)munmap(g->ranges[i].host, g->ranges[i].len_bytes);
+		(void)close(g->fds[i]);
 		free(g->dirty[i]);
 	}
 	free(g->state);
@@ -187,6 +188,13 @@ static uint32_t move_guest_map(void *guest, struct move_range *ranges)
 
 	memcpy(ranges, g->ranges, sizeof(g->ranges));
 	return 2;
+}
+
+static int move_guest_data(void *guest, uint32_t range, uint64_t *page, uint64_t *count)
+{
+	const struct move_guest *g = guest;
+
+	return source_memfd_data(g->fds[range], 0, g->ranges[range].len_bytes, page, count);
 }
 
 static int move_guest_dirty_start(void *guest, struct errbuf *eb)
@@ -294,6 +302,7 @@ static void move_guest_save(void *guest, uint8_t **buf, size_t *len, move_done_f
 
 const struct source_guest_ops move_guest_source_ops = {
 	.map = move_guest_map,
+	.data = move_guest_data,
 	.dirty_start = move_guest_dirty_start,
 	.dirty_fetch = move_guest_dirty_fetch,
 	.dirty_stop = move_guest_dirty_stop,

@@ -42,6 +42,7 @@ struct move_guest {
 	struct move_guest_cfg cfg;
 	struct move_guest_faults faults;
 	struct move_range ranges[2];
+	int fds[2];
 	uint64_t *dirty[2]; /* owned; atomic */
 	uint8_t *state;     /* owned */
 	pthread_t writer;

@@ -61,25 +61,14 @@ static bool vm_saving_take(struct vm *vm)
 
 bool vm_saved_find(struct vm *vm)
 {
-	switch (vm->state) {
-	case VM_SAVING:
-	case VM_STARTING:
-	case VM_SAVED:
-		return access(vm->saved_path, F_OK) == 0;
-	case VM_RUNNING:
-	case VM_PAUSED:
-	case VM_OFF: /* found so by a service that starts */
-		if (!vm->asked_off && vm_saving_whole(vm)) {
-			return vm_saving_take(vm);
-		}
-		(void)unlink(vm->saving_path);
-		return vm->state == VM_OFF && access(vm->saved_path, F_OK) == 0;
-	case VM_STOPPING:
-	case VM_CRASHED:
-	case VM_STATE_COUNT:
-		break;
+	/* Also in RUNNING and OFF: a service before us, or one that starts, had asked for it. */
+	if (!vm->asked_off && vm_saving_whole(vm)) {
+		return vm_saving_take(vm);
 	}
-	return false;
+	(void)unlink(vm->saving_path);
+	/* While it is there the guest has not run: turned off in the middle of a restore, the VM
+	 * is as before. */
+	return access(vm->saved_path, F_OK) == 0;
 }
 
 int vm_discard_saved(struct vm *vm, struct errbuf *eb)

@@ -46,7 +46,9 @@ static const uint32_t vm_moves[VM_STATE_COUNT] = {
 	[VM_SAVING] = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) | BIT(VM_OFF) |
                       BIT(VM_CRASHED) | BIT(VM_STOPPING),
 	[VM_SAVED] = BIT(VM_STARTING) | BIT(VM_OFF),
-	[VM_STOPPING] = BIT(VM_OFF) | BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_CRASHED),
+	/* To SAVED: turned off before a restore was through. */
+	[VM_STOPPING] =
+		BIT(VM_OFF) | BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) | BIT(VM_CRASHED),
 	[VM_CRASHED] = BIT(VM_STARTING) | BIT(VM_OFF),
 };
 
@@ -293,6 +295,9 @@ void vm_start(struct vm *vm, vm_done_fn done, void *arg)
 	if (vm_begin(vm, VM_OP_START, BIT(VM_OFF) | BIT(VM_SAVED) | BIT(VM_CRASHED), "start", done,
 	             arg)) {
 		vm->restarts = 0;
+		if (vm->restart_timer != NULL) {
+			loop_timer_disarm(vm->restart_timer);
+		}
 		vm_start_begin(vm);
 	}
 }
@@ -345,7 +350,8 @@ static void vm_shutdown_answer(void *arg, int err, json_t *result, const struct 
 
 void vm_shutdown(struct vm *vm, enum vm_shutdown_how how, vm_done_fn done, void *arg)
 {
-	uint32_t running = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_STARTING) | BIT(VM_STOPPING);
+	uint32_t running = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_STARTING) | BIT(VM_STOPPING) |
+	                   BIT(VM_SAVING);
 	int err;
 
 	/* The cord can be pulled whatever else is under way; who waited for that is told. */
@@ -436,15 +442,19 @@ static void vm_save_answer(void *arg, int err, json_t *result, const struct errb
 	if (err == -EPIPE || vm->op != VM_OP_SAVE) {
 		return;
 	}
-	if (err == 0 && rename(vm->saving_path, vm->saved_path) != 0) {
-		err = -errno;
-	}
 	if (err != 0) {
-		struct errbuf why = {0};
+		struct errbuf why = *eb;
 
-		(void)errbuf_set(&why, err, "%s", errbuf_text(eb, err));
 		(void)unlink(vm->saving_path);
 		vm_move(vm, VM_RUNNING);
+		vm_finish(vm, err, &why);
+		return;
+	}
+	if (rename(vm->saving_path, vm->saved_path) != 0) {
+		struct errbuf why = {0};
+
+		/* It ends now all the same; vm_worker_gone() tries again. */
+		err = errbuf_sys(&why, -errno, "cannot keep the state at %s", vm->saved_path);
 		vm_finish(vm, err, &why);
 		return;
 	}
@@ -455,6 +465,7 @@ static void vm_save_answer(void *arg, int err, json_t *result, const struct errb
 
 void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 {
+	const enum vm_state from = vm->state;
 	struct errbuf eb = {0};
 	int fd;
 	int err;
@@ -471,7 +482,7 @@ void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 	err = link_request(vm->worker, "save", NULL, fd, vm_save_answer, vm);
 	(void)close(fd);
 	if (err != 0) {
-		vm_move(vm, VM_RUNNING);
+		vm_move(vm, from);
 		vm_finish(vm, errbuf_sys(&eb, err, "cannot save %s", vm->config.name), &eb);
 	}
 }
@@ -562,12 +573,15 @@ static bool vm_end_read(struct vm *vm, char *text, size_t room)
 	return powered_off;
 }
 
+static void vm_restart_consider(struct vm *vm, bool failed);
+
 static void vm_restart_done(void *arg, int err, const struct errbuf *eb)
 {
 	struct vm *vm = arg;
 
 	if (err != 0) {
 		vm_event(vm, "vm.restart-failed", "%s", errbuf_text(eb, err));
+		vm_restart_consider(vm, true);
 	}
 }
 
@@ -661,107 +675,6 @@ void vm_worker_gone(struct vm *vm)
 	}
 }
 
-/* ---- status, console ---- */
-
-struct vm_refresh_call {
-	struct vm *vm;
-	vm_done_fn done;
-	void *arg;
-};
-
-static void vm_refresh_answer(void *arg, int err, json_t *result, const struct errbuf *eb)
-{
-	struct vm_refresh_call *call = arg;
-
-	if (err == 0 && json_is_object(result)) {
-		json_decref(call->vm->status);
-		call->vm->status = json_incref(result);
-	}
-	if (call->done != NULL) {
-		call->done(call->arg, err, eb);
-	}
-	free(call);
-}
-
-void vm_refresh(struct vm *vm, vm_done_fn done, void *arg)
-{
-	struct vm_refresh_call *call;
-	struct errbuf eb = {0};
-	int err = -ENOMEM;
-
-	if (vm->worker == NULL) {
-		json_decref(vm->status);
-		vm->status = NULL;
-		done(arg, 0, NULL);
-		return;
-	}
-	call = malloc(sizeof(*call));
-	if (call != NULL) {
-		*call = (struct vm_refresh_call){.vm = vm, .done = done, .arg = arg};
-		err = link_request(vm->worker, "status", NULL, -1, vm_refresh_answer, call);
-	}
-	if (err != 0) {
-		free(call);
-		done(arg, errbuf_sys(&eb, err, "cannot ask the worker"), &eb);
-	}
-}
-
-static void vm_console_answer(void *arg, int err, json_t *result, const struct errbuf *eb)
-{
-	struct vm_refresh_call *call = arg;
-
-	(void)result;
-	call->done(call->arg, err, eb);
-	free(call);
-}
-
-void vm_console(struct vm *vm, int stream_fd, vm_done_fn done, void *arg)
-{
-	struct vm_refresh_call *call = malloc(sizeof(*call));
-	struct errbuf eb = {0};
-	int err = -ENOMEM;
-
-	if (vm->worker == NULL) {
-		(void)errbuf_set(&eb, -ENOTCONN, "%s is %s and has no console", vm->config.name,
-		                 vm_state_names[vm->state]);
-		err = -ENOTCONN;
-	} else if (call != NULL) {
-		*call = (struct vm_refresh_call){.vm = vm, .done = done, .arg = arg};
-		err = link_request(vm->worker, "console", NULL, stream_fd, vm_console_answer, call);
-	}
-	(void)close(stream_fd);
-	if (err != 0) {
-		free(call);
-		done(arg, err, &eb);
-	}
-}
-
-json_t *vm_status(const struct vm *vm)
-{
-	static const char *const from_worker[] = {"cpu_ns",    "uptime_ns", "resident_max_bytes",
-	                                          "heartbeat", "guest",     "nics"};
-	char id[GUID_TEXT_SIZE];
-	struct json_build b;
-	json_t *out = NULL;
-
-	json_build_object(&b);
-	json_add_str(&b, "name", vm->config.name);
-	json_add_str(&b, "id", guid_format(&vm->config.id, id));
-	json_add_str(&b, "state", vm_state_names[vm->state]);
-	json_add_u64(&b, "memory_bytes", vm->config.memory_bytes);
-	json_add_u64(&b, "cpus", vm->config.cpus);
-	json_add_str(&b, "error", vm->last_error);
-	json_add_u64(&b, "restarts", vm->restarts);
-	for (size_t i = 0; i < ARRAY_LEN(from_worker); i++) {
-		json_t *value = json_object_get(vm->status, from_worker[i]);
-
-		if (value != NULL) {
-			json_add(&b, from_worker[i], json_incref(value));
-		}
-	}
-	return json_build_end(&b, &out) == 0 ? out : NULL;
-}
-
 /* ---- adoption ---- */
 
 static void vm_adopt_answer(void *arg, int err, json_t *result, const struct errbuf *eb)
@@ -800,6 +713,11 @@ void vm_adopt(struct vm *vm)
 		}
 		return;
 	}
+	if (pid != 0) {
+		vm->pid = pid; /* it lives, but does not listen: it is of no use */
+		vm_pid_end(vm);
+		vm->pid = 0;
+	}
 	if (vm_saved_find(vm)) {
 		vm->state = VM_SAVED;
 	} else if (access(vm->pid_path, F_OK) == 0 && !vm_end_read(vm, text, sizeof(text))) {
@@ -807,11 +725,6 @@ void vm_adopt(struct vm *vm)
 		               text[0] != '\0' ? text : "its worker ended while nobody looked");
 		vm->state = VM_CRASHED;
 		vm_event(vm, "vm.crashed", "%s", vm->last_error);
-	}
-	if (pid != 0) {
-		vm->pid = pid; /* it lives, but does not listen: it is of no use */
-		vm_kill(vm);
-		vm->pid = 0;
 	}
 	vm_leftovers_remove(vm);
 	if (vm->state == VM_CRASHED) {

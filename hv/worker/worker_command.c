@@ -99,6 +99,10 @@ static void worker_resume(struct worker *w, struct control_request *req)
 	struct errbuf eb = {0};
 	int err = partition_resume(w->partition);
 
+	if (err == 0 && w->arrived) {
+		w->arrived = false;
+		worker_nics_announce(w);
+	}
 	worker_answer(req, err != 0 ? worker_state_error(w, "resume", &eb) : 0, &eb);
 }
 
@@ -223,11 +227,12 @@ static void worker_save(struct worker *w, struct control_request *req)
 		worker_save_paused(w);
 		return;
 	}
-	if (partition_pause(w->partition, worker_save_paused, w) != 0) {
-		worker_finish(w, worker_state_error(w, "save", &eb), &eb);
-		return;
-	}
 	req->fds[0] = -1;
+	if (partition_pause(w->partition, worker_save_paused, w) != 0) {
+		(void)close(w->pending_fd);
+		w->pending_fd = -1;
+		worker_finish(w, worker_state_error(w, "save", &eb), &eb);
+	}
 }
 
 static int worker_restore_from(struct worker *w, int fd, struct errbuf *eb)
@@ -274,6 +279,7 @@ static void worker_restore(struct worker *w, struct control_request *req)
 	if (err == 0 && run) {
 		worker_nics_announce(w);
 	}
+	w->arrived = err == 0 && !run;
 	worker_answer(req, err, &eb);
 	if (err != 0) {
 		log_err(TAG, "restore failed vm=%s reason=%s", w->vm.name, errbuf_text(&eb, err));

@@ -57,6 +57,7 @@ struct worker {
 	struct worker_announce announce;
 	bool over; /* the VM is off: leave the loop */
 	bool stopping;
+	bool arrived;        /* restored, not yet resumed: its network does not know where it is */
 	uint64_t started_ns; /* monotonic, of the last start; 0 = never */
 	/* The one asynchronous command in progress. */
 	bool busy;

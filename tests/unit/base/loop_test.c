@@ -111,16 +111,30 @@ static void add_tick(struct tick *t, uint64_t delay_ns)
 	assert_int_equal(loop_timer_add(t->f->loop, delay_ns, tick_fired, t, &t->timer), 0);
 }
 
+static void arm_tick(struct tick *t, uint64_t delay_ns)
+{
+	t->due_ns = clock_now_ns() + delay_ns;
+	loop_timer_arm(t->timer, delay_ns);
+}
+
 static void timers_fire_in_order_and_never_early(void **state)
 {
 	struct fix *f = *state;
 	struct tick a = {.f = f, .letter = 'a'};
 	struct tick b = {.f = f, .letter = 'b'};
 	struct tick c = {.f = f, .letter = 'c', .stop = true};
+	uint64_t began_ns;
 
 	add_tick(&c, 8 * NS_PER_MS);
 	add_tick(&b, 5 * NS_PER_MS);
 	add_tick(&a, 0);
+	/* Whoever is kept waiting between two of them gives them another order: once more then. */
+	do {
+		began_ns = clock_now_ns();
+		arm_tick(&c, 8 * NS_PER_MS);
+		arm_tick(&b, 5 * NS_PER_MS);
+		arm_tick(&a, 0);
+	} while (clock_now_ns() - began_ns >= 3 * NS_PER_MS);
 	run(f);
 	assert_string_equal(f->order, "abc");
 	assert_true(a.fired_ns >= a.due_ns);

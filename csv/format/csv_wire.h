@@ -325,7 +325,7 @@ struct csv_node_wire {
 	le16 level; /* 64 */
 	le16 count; /* 66: > 0 */
 	le32 kind;  /* 68: the inode's */
-	le64 low;   /* 72: no key is below; the first of an index is equal */
+	le64 low;   /* 72: no key is below; equal to the key of its record in the parent */
 	uint8_t records[CSV_NODE_RECORDS_BYTES]; /* 80 */
 };
 WIRE_SIZE(struct csv_node_wire, 4096);

@@ -45,6 +45,7 @@ struct csv_meta_cfg {
 	uint64_t term;                 /* 0 = one more than the volume's: only for offline tools */
 	bool quiet;     /* every earlier owner is proven silent, else say csv_meta_quiet() later */
 	bool read_only; /* never writes; only operations that read */
+	bool journal_only;     /* no operations: to be asked where images are, or to be closed */
 	uint32_t cache_blocks; /* >= CSV_META_CACHE_MIN; 0 = that */
 	uint32_t open_max;     /* inodes that can be open at a time; 0 = 4096 */
 };
@@ -134,6 +135,7 @@ enum csv_op_type {
 	CSV_OP_RESERVE,   /* ..., count: units promised to the file beyond what it has. -ENOSPC */
 	CSV_OP_SET_TOKEN, /* ..., token -> attr. -ESTALE the file knows a greater one */
 	CSV_OP_STATFS,    /* -> stat */
+	CSV_OP_ATTACH,    /* dir, name, ino: what nothing names gets a name; for csv/check */
 	CSV_OP_REAP,      /* internal */
 };
 

@@ -341,6 +341,7 @@ int csv_meta_create(const struct csv_meta_cfg *cfg, struct csv_meta **out, struc
 	m->term = cfg->term;
 	m->quiet = cfg->quiet;
 	m->read_only = cfg->read_only;
+	m->journal_only = cfg->journal_only;
 	m->cblocks_count = cfg->cache_blocks != 0 ? cfg->cache_blocks : CSV_META_CACHE_MIN;
 	m->pins_max = cfg->open_max != 0 ? cfg->open_max : OPEN_DEFAULT;
 	m->units = (struct map_info){

@@ -117,6 +117,7 @@ struct csv_meta {
 	struct csv_super super;
 	uint64_t term;
 	bool read_only;
+	bool journal_only;
 	bool quiet;
 	bool reap;
 	enum phase phase;
@@ -302,6 +303,7 @@ int op_run(struct csv_meta *m, struct csv_op *op);
 int op_lookup(struct csv_meta *m, struct csv_op *op);
 int op_create(struct csv_meta *m, struct csv_op *op);
 int op_unlink(struct csv_meta *m, struct csv_op *op);
+int op_attach(struct csv_meta *m, struct csv_op *op);
 int op_rename(struct csv_meta *m, struct csv_op *op);
 int op_list(struct csv_meta *m, struct csv_op *op);
 int op_map(struct csv_meta *m, struct csv_op *op);

@@ -618,6 +618,8 @@ int op_run(struct csv_meta *m, struct csv_op *op)
 		return op_rename(m, op);
 	case CSV_OP_LIST:
 		return op_list(m, op);
+	case CSV_OP_ATTACH:
+		return op_attach(m, op);
 	case CSV_OP_OPEN:
 		return op_open(m, op);
 	case CSV_OP_CLOSE:

@@ -166,6 +166,33 @@ int op_unlink(struct csv_meta *m, struct csv_op *op)
 	return err;
 }
 
+int op_attach(struct csv_meta *m, struct csv_op *op)
+{
+	struct cblock *dir;
+	struct cblock *b;
+	struct tree_path p;
+	int err = dir_of(m, op->dir, op->name, op->name_len, &dir);
+
+	if (err == 0) {
+		err = dir_find(m, dir, op->name, op->name_len, &p);
+		if (err == 0 || err == -ENOENT) {
+			err = err == 0 ? -EEXIST : 0;
+		}
+	}
+	if (err == 0) {
+		err = inode_get(m, op->ino, 0, &b);
+	}
+	if (err == 0) {
+		err = link_entry(m, dir, op->name, op->name_len, b);
+	}
+	if (err == 0) {
+		cache_touch(m, b);
+		inode_wire(b)->parent = le64_make(op->dir);
+		stamp(m, dir, op->now_ns);
+	}
+	return err;
+}
+
 /* Is directory @ino @above, or in it? 1, 0, -errno. */
 static int is_inside(struct csv_meta *m, uint64_t ino, uint64_t above)
 {

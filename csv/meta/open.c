@@ -287,6 +287,12 @@ static void scan_more(struct csv_meta *m)
 static void load_more(struct csv_meta *m)
 {
 	struct cblock *b;
+
+	if (m->journal_only) {
+		m->phase = PHASE_READY;
+		return;
+	}
+
 	int err = alloc_state(m, &b);
 
 	while (err == 0 && m->load_next < m->units.blocks + m->pool.blocks) {

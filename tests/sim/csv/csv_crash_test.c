@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/errbuf.h"
+#include "csv/check/csv_check.h"
 #include "tests/lib/test.h"
 #include "tests/sim/csv/model.h"
 #include "tests/sim/csv/sim_disk.h"
@@ -40,6 +41,7 @@ struct world {
 	uint64_t budget; /* requests until the crash */
 	uint64_t crashes;
 	uint64_t verified;
+	uint64_t checks;
 	uint64_t violations;
 	uint64_t acknowledged;
 	uint64_t takeovers; /* of takeovers */
@@ -267,6 +269,39 @@ static bool same(struct world *w, const struct seen *s)
 	return true;
 }
 
+static int check_read(void *arg, uint64_t block, uint32_t count, void *buf)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		memcpy((uint8_t *)buf + (size_t)i * CSV_BLOCK_BYTES, sim_disk_at(arg, block + i),
+		       CSV_BLOCK_BYTES);
+	}
+	return 0;
+}
+
+static void check_say(void *arg, bool fault, const char *text)
+{
+	(void)fault;
+	violation(arg, "check:", text);
+}
+
+/* Maps, counts and trees agree as well, whatever is under way. */
+static void check(struct world *w)
+{
+	const struct csv_check_disk disk = {
+		.read = check_read,
+		.arg = w->disk,
+		.size_bytes = VOLUME_BYTES,
+	};
+	const struct csv_check_cfg cfg = {.say = check_say, .arg = w};
+	struct csv_check_result result;
+	struct errbuf eb = {0};
+
+	w->checks++;
+	if (csv_check_run(&disk, &cfg, &result, &eb) != 0) {
+		violation(w, "check cannot run:", eb.text);
+	}
+}
+
 /* Is what is there what the first n operations did? Then the model is where the volume is. */
 static void verify(struct world *w)
 {
@@ -295,6 +330,9 @@ static void verify(struct world *w)
 	}
 	w->ops_count = 0;
 	w->verified++;
+	if (w->violations == 0 && dice(w, 16) == 0) {
+		check(w);
+	}
 	for (uint32_t i = 0; i < MODEL_NODES; i++) {
 		w->model.nodes[i].busy = false;
 	}
@@ -477,9 +515,9 @@ static void acknowledge(struct world *w, struct model_op *o)
 
 static void die(struct world *w)
 {
+	sim_disk_crash(w->disk, true); /* looks at what was to be written */
 	csv_meta_destroy(w->meta);
 	w->meta = NULL;
-	sim_disk_crash(w->disk, true);
 	w->quiet = false;
 	w->crashes++;
 }
@@ -637,10 +675,11 @@ static void every_crash_leaves_a_prefix_of_the_operations(void **state)
 		life(&w);
 	}
 	print_message("seed %llu: %llu crashes, %llu states verified, %llu operations "
-	              "acknowledged, %llu takeovers of takeovers, %llu violations\n",
+	              "acknowledged, %llu takeovers of takeovers, %llu checks, %llu violations\n",
 	              (unsigned long long)first_seed, (unsigned long long)w.crashes,
 	              (unsigned long long)w.verified, (unsigned long long)w.acknowledged,
-	              (unsigned long long)w.takeovers, (unsigned long long)w.violations);
+	              (unsigned long long)w.takeovers, (unsigned long long)w.checks,
+	              (unsigned long long)w.violations);
 	if (w.violations != 0) {
 		print_message("%s\n", w.why);
 	}

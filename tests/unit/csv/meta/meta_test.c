@@ -324,8 +324,8 @@ static void a_file_without_a_name_lives_until_it_is_closed(void **state)
 	op = (struct csv_op){.type = CSV_OP_OPEN, .ino = a.ino};
 	assert_int_equal(run(&v, &op), 0);
 	assert_int_equal(named(&v, CSV_OP_UNLINK, v.root, "g", NULL), 0);
-	csv_meta_destroy(v.meta);
 	sim_disk_crash(v.disk, false);
+	csv_meta_destroy(v.meta);
 	open_volume(&v);
 	after = stat_of(&v);
 	same_stat(&before, &after);
@@ -424,8 +424,8 @@ static void terms_go_up_and_readers_do_not_write(void **state)
 	open_volume(&v);
 	assert_int_equal(csv_meta_term(v.meta), 2);
 	assert_int_equal(named(&v, CSV_OP_CREATE, v.root, "a", &a), 0);
-	csv_meta_destroy(v.meta);
 	sim_disk_crash(v.disk, false);
+	csv_meta_destroy(v.meta);
 
 	struct csv_meta_cfg cfg = {.super = &v.super, .term = 2};
 

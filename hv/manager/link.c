@@ -179,6 +179,8 @@ free_link:
 
 void link_close(struct link *link)
 {
+	struct errbuf eb = {0};
+
 	if (link == NULL) {
 		return;
 	}
@@ -187,6 +189,13 @@ void link_close(struct link *link)
 	}
 	loop_fd_del(link->watch);
 	(void)close(link->fd);
+	/* Who still waits must not wait for ever. */
+	(void)errbuf_set(&eb, -EPIPE, "the VM's worker is not listened to any more");
+	for (uint32_t i = 0; i < LINK_REQUESTS_MAX; i++) {
+		if (link->slots[i].id != 0) {
+			link->slots[i].fn(link->slots[i].arg, -EPIPE, NULL, &eb);
+		}
+	}
 	free(link);
 }
 

@@ -34,7 +34,7 @@ struct link_cfg {
 /* link_open() - connect. Returns 0; -ECONNREFUSED, -ENOENT nobody listens; -errno. */
 MUST_USE int link_open(const struct link_cfg *cfg, struct link **out);
 
-/* link_close() - requests under way are dropped without an answer. NULL is fine. */
+/* link_close() - requests under way are answered with -EPIPE from inside. NULL is fine. */
 void link_close(struct link *link);
 
 /*

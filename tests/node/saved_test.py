@@ -172,6 +172,17 @@ class Saved(unittest.TestCase):
         (self.root / "hold").unlink()
         wait_for("the VM is saved", lambda: self.state() == "saved")
 
+    def test_the_end_of_the_service_answers_who_waits_for_a_worker(self):
+        self.save_and_hold()
+        waiting = subprocess.Popen([BIN / "godwit", "vm", "list"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "GODWIT_HOST": f"unix://{self.root}/run/api.sock"})
+        self.addCleanup(waiting.wait)
+        self.addCleanup(waiting.kill)
+        self.godwit("switch list")
+        self.daemon.terminate()
+        self.assertEqual(self.daemon.wait(DEADLINE_S), 0)
+        waiting.wait(DEADLINE_S)
+
     def test_a_save_that_was_cut_short_is_none(self):
         self.save_and_hold()
         saving = self.file("saving.state")

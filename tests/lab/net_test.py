@@ -18,6 +18,8 @@ DHCP = (
     "chmod +x /tmp/lease; ip link set eth0 up",
     "udhcpc -f -q -n -i eth0 -s /tmp/lease -t 20 -T 1",
 )
+# Of tests/node/switch_test.py.
+ON_DEBIAN = ("External.test_vlans_are_tagged_on_the_uplink", "External.test_lacp_is_what_the_bond_speaks")
 BYTES = 8 << 20  # of a transfer: some thousand segments, large frames among them
 # On the node: what guests reach beyond it.
 OUTSIDE = """ip netns add outside
@@ -63,8 +65,9 @@ class Net(vm_test.Node):
         self.godwit(f"vm start {name}")
 
     def switch(self, name, options):
+        """Before the VMs that use it: what is made last is removed first."""
         self.godwit(f"switch create {name} {options}")
-        self.addCleanup(lambda: self.lab.exec("n1", f"godwit switch remove {name}"))
+        self.addCleanup(lambda: self.godwit(f"switch remove {name}"))
 
     def taps(self):
         return re.findall(r"gwt-\w+", self.lab.sh("n1", "ip -o link"))
@@ -88,6 +91,7 @@ class Net(vm_test.Node):
         self.lab.sh("n1", OUTSIDE)
         self.addCleanup(lambda: self.lab.exec("n1", "ip netns del outside"))
         self.switch("inet", "--type nat")
+        self.switch("other", "--type internal")
         self.boot("web", ["switch=inet"], cpus=2)
         self.wait_ready("web")
         mac = self.nic("web")["mac"]
@@ -121,10 +125,9 @@ class Net(vm_test.Node):
         self.godwit("vm stop --off web")
         self.assertEqual(self.taps(), [])
         # Another switch, the same adapter.
-        self.switch("lan", "--type internal")
-        self.godwit("vm set web --nic switch=lan")
-        self.assertEqual((self.nic("web")["mac"], self.nic("web")["switch"]), (mac, "lan"))
-        self.refused(f"vm create twin --kernel {self.files['bzimage']} --nic switch=lan,mac={mac}", "VM web has the address")
+        self.godwit("vm set web --nic switch=other")
+        self.assertEqual((self.nic("web")["mac"], self.nic("web")["switch"]), (mac, "other"))
+        self.refused(f"vm create twin --kernel {self.files['bzimage']} --nic switch=other,mac={mac}", "VM web has the address")
 
     def proofs(self, guest, mac):
         log = guest.ask("sh dmesg", raw=True)
@@ -155,6 +158,30 @@ class Net(vm_test.Node):
         guest.ask("sh (nc -l -p 7003 </tmp/data >/dev/null 2>&1 &)")
         self.assertEqual(self.lab.sh("n1", f"python3 -c '{READER}' {address} 7003").strip(), want)
         self.assertRegex(guest.ask("sh ping -c 3 -W 5 192.0.2.2", raw=True), r"[1-3] packets received")
+
+    def test_switches_come_back_with_the_node(self):
+        self.switch("inet", "--type nat --subnet 10.9.0.0/24")
+        self.switch("lan", "--type external --uplink guest --share")
+        before = {name: self.godwit_json(f"switch show {name}") for name in ("inet", "lan")}
+        self.assertIn("10.77.3.1/24", self.lab.sh("n1", f"ip addr show {before['lan']['bridge']}"))
+        self.lab.do("kill", "n1")
+        self.lab.do("start", "n1")
+        self.start_godwitd()
+        for name, was in before.items():
+            now = self.godwit_json(f"switch show {name}")
+            for status in (was, now):
+                status.pop("dhcp", None)
+            self.assertEqual((now["state"], now), ("ok", was))
+        self.assertIn("10.77.3.1/24", self.lab.sh("n1", f"ip addr show {before['lan']['bridge']}"))
+        self.assertIn("masquerade", self.lab.sh("n1", "nft list table inet godwit"))
+
+    def test_vlans_and_bonds_of_debians_kernel(self):
+        """The machine's own kernel may be without them."""
+        test = gwlab_client.SOURCE / "tests/node/switch_test.py"
+        build = pathlib.Path(self.lab.sh("n1", "readlink -f $(command -v godwitd)").strip()).parents[1]
+        out = self.lab.exec("n1", f"GW_BUILD={build} python3 {test} {' '.join(ON_DEBIAN)} 2>&1",
+                            timeout=300).stdout.decode()
+        self.assertRegex(out, rf"Ran {len(ON_DEBIAN)} tests in [^\n]*\n\nOK\n")
 
     def test_two_vms_on_a_private_switch(self):
         self.switch("priv", "--type private")

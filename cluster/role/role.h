@@ -136,6 +136,7 @@ struct role {
 	enum role_want want;
 	enum role_why why;
 	bool frozen;   /* the leader does nothing with it; facts are still recorded */
+	bool dirty;    /* changed since role_table_flush() */
 	bool incoming; /* STARTING by hand-over: the owner itself gathers the volumes' words */
 	struct role_at owner; /* who may run it */
 	struct role_at dest;  /* MIGRATING: where to */

@@ -11,14 +11,28 @@
 #include "cluster/role/role_cmd.h"
 #include "cluster/role/role_table.h"
 
+#define ROLE_GONE_MAX 64u /* removals between two flushes: one command removes one */
+
 struct role_table {
 	uint64_t epoch;
 	uint64_t now_ms;
+	bool dirty;                   /* epoch or time changed since the last flush */
+	bool dirty_all;               /* any role may have; else only .dirty_role */
+	uint32_t dirty_role;          /* 0 = none */
+	uint64_t dirty_nodes;         /* set */
+	uint32_t gone[ROLE_GONE_MAX]; /* removed since the last flush */
+	uint32_t gone_count;
 	uint32_t count;                         /* of roles */
 	uint32_t size;                          /* of roles[] */
 	struct role **roles;                    /* owned; [id - 1], NULL = none */
 	struct role_node nodes[ROLE_NODES_MAX]; /* [id - 1] */
 };
+
+/* role_table_touch() - role @id has changed. */
+void role_table_touch(struct role_table *t, uint32_t id);
+
+/* role_table_room() - make room for role @id. Returns 0; -ENOMEM. */
+MUST_USE int role_table_room(struct role_table *t, uint32_t id);
 
 /* role_step() - a command about one role. The table is only read. As role_table_apply(). */
 MUST_USE int role_step(const struct role_table *t, struct role *r, const struct role_cmd *cmd);

@@ -38,6 +38,7 @@ static const struct {
 static void enter(struct role *r, enum role_state state, enum role_why why, uint64_t now_ms)
 {
 	r->state = state;
+	r->dirty = true;
 	r->since_ms = now_ms;
 	r->why = why != ROLE_WHY_NONE ? why : r->why;
 	if (state != ROLE_MIGRATING) {

@@ -39,7 +39,14 @@ void role_table_destroy(struct role_table *t)
 	free(t);
 }
 
-static int make_room(struct role_table *t, uint32_t id)
+void role_table_touch(struct role_table *t, uint32_t id)
+{
+	t->roles[id - 1]->dirty = true;
+	t->dirty_all = t->dirty_all || (t->dirty_role != 0 && t->dirty_role != id);
+	t->dirty_role = id;
+}
+
+int role_table_room(struct role_table *t, uint32_t id)
 {
 	uint32_t size = t->size;
 
@@ -80,7 +87,7 @@ int role_table_add(struct role_table *t, uint32_t id, const char *name,
 	if (role_table_role(t, id) != NULL) {
 		return errbuf_set(eb, -EEXIST, "role %s: the id %u is taken", name, id);
 	}
-	if (make_room(t, id) < 0) {
+	if (role_table_room(t, id) < 0) {
 		return -ENOMEM;
 	}
 
@@ -96,6 +103,7 @@ int role_table_add(struct role_table *t, uint32_t id, const char *name,
 	r->since_ms = t->now_ms;
 	t->roles[id - 1] = r;
 	t->count++;
+	role_table_touch(t, id);
 	return 0;
 }
 
@@ -120,6 +128,7 @@ int role_table_set(struct role_table *t, uint32_t id, const struct role_policy *
 		                  r->name);
 	}
 	r->policy = *policy;
+	role_table_touch(t, id);
 	return 0;
 }
 
@@ -136,6 +145,8 @@ int role_table_remove(struct role_table *t, uint32_t id, struct errbuf *eb)
 	free(t->roles[id - 1]);
 	t->roles[id - 1] = NULL;
 	t->count--;
+	CHECK(t->gone_count < ROLE_GONE_MAX); /* flush between removals */
+	t->gone[t->gone_count++] = id;
 	return 0;
 }
 
@@ -145,7 +156,21 @@ int role_table_view(struct role_table *t, uint64_t epoch)
 		return -EINVAL;
 	}
 	t->epoch = epoch;
+	t->dirty = true;
 	return 0;
+}
+
+static int apply_to_node(struct role_table *t, const struct role_cmd *cmd)
+{
+	int err = cmd->at.node >= 1 && cmd->at.node <= ROLE_NODES_MAX ? role_node_step(t, cmd)
+	                                                              : -EINVAL;
+
+	if (err == 0) {
+		t->dirty_nodes |= role_bit(cmd->at.node);
+		t->dirty_all = t->dirty_all ||
+		               (cmd->verb != ROLE_CMD_RENEW && cmd->verb != ROLE_CMD_PATHS);
+	}
+	return err;
 }
 
 int role_table_apply(struct role_table *t, const struct role_cmd *cmd)
@@ -157,16 +182,21 @@ int role_table_apply(struct role_table *t, const struct role_cmd *cmd)
 	}
 	if (c.now_ms > t->now_ms) {
 		t->now_ms = c.now_ms;
+		t->dirty = true;
 	}
 	c.now_ms = t->now_ms; /* a new leader may be a little behind: time only grows */
 	if (c.role == 0) {
-		return c.at.node >= 1 && c.at.node <= ROLE_NODES_MAX ? role_node_step(t, &c)
-		                                                     : -EINVAL;
+		return apply_to_node(t, &c);
 	}
 	if (role_table_role(t, c.role) == NULL) {
 		return -ENOENT;
 	}
-	return role_step(t, t->roles[c.role - 1], &c);
+	int err = role_step(t, t->roles[c.role - 1], &c);
+
+	if (err == 0) {
+		role_table_touch(t, c.role);
+	}
+	return err;
 }
 
 const struct role *role_table_role(const struct role_table *t, uint32_t id)

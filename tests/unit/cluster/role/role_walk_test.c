@@ -4,6 +4,10 @@
  * Random commands, sensible and not: whatever is applied keeps the invariants, tokens only grow,
  * and a role changes its owner only by a way that the safety rule knows.
  */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/role/role_save.h"
 #include "tests/unit/cluster/role/role_test.h"
 
 #define ROLES 4u
@@ -82,7 +86,7 @@ static struct role_cmd random_cmd(void)
 
 static void one_step(uint32_t *applied)
 {
-	struct role before[ROLES];
+	struct role before[ROLES]; /* all are there while it walks */
 	struct role_cmd cmd = random_cmd();
 
 	for (uint32_t i = 0; i < ROLES; i++) {
@@ -115,6 +119,72 @@ static void one_step(uint32_t *applied)
 	}
 }
 
+/* ---- the pairs that are kept beside the log ---- */
+
+#define PAIRS_MAX 200u
+
+static struct pair {
+	bool used;
+	uint8_t key[ROLE_KEY_BYTES];
+	uint8_t value[ROLE_VALUE_MAX];
+	size_t len;
+} pairs[PAIRS_MAX];
+
+static void keep(void *arg, const void *key, const void *value, size_t len)
+{
+	struct pair *free_one = NULL;
+	struct pair *p = NULL;
+
+	(void)arg;
+	for (uint32_t i = 0; i < PAIRS_MAX; i++) {
+		if (pairs[i].used && memcmp(pairs[i].key, key, ROLE_KEY_BYTES) == 0) {
+			p = &pairs[i];
+		} else if (!pairs[i].used) {
+			free_one = &pairs[i];
+		}
+	}
+	p = p != NULL ? p : free_one;
+	assert_non_null(p);
+	p->used = value != NULL;
+	if (value != NULL) {
+		assert_in_range(len, 1, ROLE_VALUE_MAX);
+		memcpy(p->key, key, ROLE_KEY_BYTES);
+		memcpy(p->value, value, len);
+		p->len = len;
+	}
+}
+
+static void the_kept_pairs_are_the_table(void)
+{
+	struct role_table *again;
+
+	assert_int_equal(role_table_create(&again), 0);
+	for (uint32_t i = 0; i < PAIRS_MAX; i++) {
+		if (pairs[i].used) {
+			assert_int_equal(role_table_load(again, pairs[i].key, ROLE_KEY_BYTES,
+			                                 pairs[i].value, pairs[i].len, NULL),
+			                 0);
+		}
+	}
+	assert_int_equal(role_table_epoch(again), role_table_epoch(table));
+	assert_int_equal(role_table_now_ms(again), role_table_now_ms(table));
+	assert_int_equal(role_table_count(again), role_table_count(table));
+	for (uint32_t id = 1; id <= ROLES; id++) {
+		const struct role *r = role_table_role(table, id);
+
+		if (r == NULL) {
+			assert_null(role_table_role(again, id));
+			continue;
+		}
+		assert_memory_equal(role_table_role(again, id), r, sizeof(*r));
+	}
+	for (uint32_t id = 1; id <= ROLE_NODES_MAX; id++) {
+		assert_memory_equal(role_table_node(again, id), role_table_node(table, id),
+		                    sizeof(struct role_node));
+	}
+	role_table_destroy(again);
+}
+
 static void no_command_breaks_the_rule(void **state)
 {
 	uint32_t applied = 0;
@@ -136,11 +206,24 @@ static void no_command_breaks_the_rule(void **state)
 	assert_int_equal(role_table_add(table, 4, "calm", &p, 0, NULL), 0);
 	for (uint32_t i = 0; i < STEPS; i++) {
 		one_step(&applied);
+		role_table_flush(table, keep, NULL);
+		if (i % 500 == 0) {
+			the_kept_pairs_are_the_table();
+		}
 		if (pick(500) == 0) {
 			assert_int_equal(role_table_view(table, role_table_epoch(table) + 1), 0);
 		}
 	}
 	assert_true(applied > STEPS / 10);
+	must(ROLE_CMD_WANT, 3, 0, ROLE_WANT_OFFLINE);
+	if (role_table_remove(table, 3, NULL) == 0) {
+		role_table_flush(table, keep, NULL);
+		the_kept_pairs_are_the_table();
+	}
+	memset(pairs, 0, sizeof(pairs));
+	role_table_touch_all(table);
+	role_table_flush(table, keep, NULL);
+	the_kept_pairs_are_the_table();
 	assert_true(role_table_role(table, 1)->token > 100);
 }
 

@@ -92,7 +92,9 @@ void lead_fence_view(const struct lead *l, const struct lead_view *view, const s
 	for (uint32_t level = 0; any && level < FENCE_LEVELS_MAX; level++) {
 		out->devices[level] = view->devices[n->id - 1][level];
 	}
-	out->lease_end_ns = lease_end(l, view, n, isolated, now_ns);
+	/* If nobody waits any more, there is time to see all its leases end: what storage has
+	 * fenced may still compute on one of them. */
+	out->lease_end_ns = lease_end(l, view, n, any ? isolated : n->paths, now_ns);
 }
 
 static void one(struct lead *l, const struct lead_view *view, const struct role_node *n,

@@ -76,6 +76,7 @@ static void disown(struct role *r)
 {
 	r->owner = (struct role_at){0};
 	r->incoming = false;
+	r->until_ms = 0; /* what it waited for, it does not any more */
 }
 
 /* It shall go on on another node, if it did not do so too often already. */
@@ -154,6 +155,7 @@ void role_back(struct role *r, struct role_at at, uint64_t now_ms)
 void role_doomed(struct role *r, struct role_at at, uint64_t now_ms)
 {
 	if (role_is_at(r, at) && r->state == ROLE_UNMONITORED) {
+		r->until_ms = 0;
 		enter(r, ROLE_FENCING, ROLE_WHY_NONE, now_ms);
 	}
 }

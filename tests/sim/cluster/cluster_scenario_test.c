@@ -35,6 +35,10 @@ static bool update;
 
 _Noreturn static void wrong(const struct story *t, const char *what, const char *word)
 {
+	if (t->cfg.log != NULL) {
+		(void)fflush(t->cfg.log);
+		print_message("%s", t->log);
+	}
 	fail_msg("%s:%u: %s: %s", strrchr(t->path, '/') + 1, t->line, what, word);
 	abort(); /* not reached */
 }

@@ -146,6 +146,10 @@ static bool recover(struct csim *s)
 		if (csim_settled(s)) {
 			return true;
 		}
+		/* A person switches on what a fence device switched off meanwhile. */
+		for (uint32_t id = 1; id <= s->cfg.nodes; id++) {
+			csim_on(s, id);
+		}
 		for (uint32_t id = 1; id <= s->cfg.roles; id++) {
 			if (role_table_role(s->truth, id)->state == ROLE_FAILED) {
 				csim_propose(s, (struct role_cmd){.verb = ROLE_CMD_WANT,

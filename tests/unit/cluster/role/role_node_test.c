@@ -141,6 +141,14 @@ static void a_patient_vm_waits_while_the_slots_of_its_node_move(void **state)
 	clock_ms += 1;
 	must(ROLE_CMD_EXPIRE, WEB, 0, 0);
 	assert_int_equal(web()->state, ROLE_FENCING);
+	/* Another VM of the node was less patient: this one need not wait any more. */
+	must(ROLE_CMD_BACK, 0, 1, 0);
+	must(ROLE_CMD_LOST, 0, 1, 1);
+	assert_int_equal(web()->until_ms, clock_ms + 240000);
+	must(ROLE_CMD_FENCING, 0, 1, 0);
+	must(ROLE_CMD_FENCED, 0, 1, ROLE_PROOF_POWER);
+	assert_int_equal(web()->state, ROLE_RAISING);
+	assert_int_equal(web()->until_ms, 0);
 }
 
 static void a_wish_to_stop_is_found_when_the_node_is_back_or_proven_stopped(void **state)

@@ -58,16 +58,17 @@ static uint64_t lease_end(const struct lead *l, const struct lead_view *view,
 		}
 		uint64_t sentence = ln->fencing ? fence_sentenced(&ln->fence, v) : UINT64_MAX;
 
+		/* To be believed it must have been read after its end. Until then the time is a
+		 * forecast, good enough to wake up at. */
+		if (ln->slot_read_ns[v - 1] < slot_end && now_ns >= slot_end) {
+			slot_end = UINT64_MAX;
+		}
 		if (sentence != UINT64_MAX) {
 			uint64_t last = sentence +
 			                timing_expire_ns(view->timing, view->timing->cfg.lease_ms) +
 			                view->timing->cfg.inflight_ms * NS_PER_MS;
 
 			slot_end = last < slot_end ? last : slot_end;
-		} else if (ln->slot_read_ns[v - 1] < slot_end) {
-			/* To be believed it must have been read after the end. Until then the
-			 * time is a forecast, good enough to wake up at. */
-			slot_end = now_ns >= slot_end ? UINT64_MAX : slot_end;
 		}
 		end = slot_end > end ? slot_end : end;
 	}

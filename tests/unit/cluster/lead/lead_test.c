@@ -223,6 +223,34 @@ static void a_sentence_bounds_what_a_slot_can_prolong(void **state)
 	assert_int_equal(out.cmds[0].verb, ROLE_CMD_FENCED);
 }
 
+/* Found by the simulation (seed 1589): a slot that could not be read for long, and was written all
+ * the time; what is left of an old observation must not meet a fresh sentence. */
+static void a_sentence_does_not_make_an_old_observation_good(void **state)
+{
+	(void)state;
+	settle();
+	now_ns += 100 * S; /* nobody reached the volume meanwhile */
+	view.members = 0x5;
+	for (uint32_t i = 0; i < 3; i++) {
+		step();
+		commit();
+	}
+	assert_int_equal(role(1)->state, ROLE_FENCING);
+	struct lead_fence verdict = {.at = {2, 1},
+	                             .action = {.what = FENCE_VERDICT, .volume = 1, .number = 1}};
+
+	lead_fenced(lead, &verdict, 0, now_ns);
+	step();
+	assert_int_equal(out.cmd_count, 0);
+	now_ns += timing.quiet_ns - 1;
+	step();
+	assert_int_equal(out.cmd_count, 0);
+	now_ns += 1;
+	step();
+	assert_int_equal(out.cmd_count, 1);
+	assert_int_equal(out.cmds[0].verb, ROLE_CMD_FENCED);
+}
+
 static void a_drain_moves_all_and_then_says_so(void **state)
 {
 	struct role_cmd drain = {
@@ -309,6 +337,7 @@ int main(void)
 		T(a_lost_node_is_fenced_only_if_vms_wait_for_it),
 		T(a_lease_proof_comes_when_slots_stand_still_or_are_sentenced),
 		T(a_sentence_bounds_what_a_slot_can_prolong),
+		T(a_sentence_does_not_make_an_old_observation_good),
 		T(a_drain_moves_all_and_then_says_so),
 		T(people_learn_what_a_vm_waits_for),
 		T(memory_that_is_missing_is_an_error),

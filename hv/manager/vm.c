@@ -238,6 +238,7 @@ static void vm_restore_answer(void *arg, int err, json_t *result, const struct e
 
 static int vm_start_request(struct vm *vm, bool restore)
 {
+	json_t *paused;
 	int fd;
 	int err;
 
@@ -248,8 +249,10 @@ static int vm_start_request(struct vm *vm, bool restore)
 	if (fd < 0) {
 		return -errno;
 	}
-	err = link_request(vm->worker, "restore", json_pack("{s:b}", "paused", 1), fd,
-	                   vm_restore_answer, vm);
+	paused = json_pack("{s:b}", "paused", 1);
+	err = paused == NULL
+	              ? -ENOMEM
+	              : link_request(vm->worker, "restore", paused, fd, vm_restore_answer, vm);
 	(void)close(fd);
 	return err;
 }

@@ -8,6 +8,9 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "hv/save/save.h"
+
+#define MAILBOX_SAVE_VERSION 1u
 
 int mailbox_init(struct mailbox *m)
 {
@@ -193,4 +196,58 @@ void mailbox_text(struct mailbox *m, char *buf, size_t room_bytes)
 	mailbox_lock(m);
 	(void)snprintf(buf, room_bytes, "%s", m->text);
 	mailbox_unlock(m);
+}
+
+void mailbox_save(struct mailbox *m, struct save *s)
+{
+	mailbox_lock(m);
+	if (m->message_count != 0) {
+		save_begin(s, "mailbox", MAILBOX_SAVE_VERSION, true);
+		save_u32(s, m->message_count);
+		for (uint32_t i = 0; i < m->message_count; i++) {
+			const struct hypercall_message *msg =
+				&m->messages[(m->message_head + i) % MAILBOX_MESSAGES_MAX];
+
+			save_u32(s, msg->connection_id);
+			save_u32(s, msg->type);
+			save_blob(s, msg->payload, msg->len_bytes);
+		}
+		save_end(s);
+	}
+	mailbox_unlock(m);
+}
+
+static void mailbox_load_message(struct mailbox *m, struct load *l)
+{
+	struct hypercall_message msg = {.len_bytes = 0};
+	const uint8_t *payload;
+
+	msg.connection_id = load_u32(l);
+	msg.type = load_u32(l);
+	payload = load_blob(l, sizeof(msg.payload), &msg.len_bytes);
+	if (payload != NULL) {
+		memcpy(msg.payload, payload, msg.len_bytes);
+	}
+	if (load_error(l) == 0 && mailbox_post(m, &msg) != 0) {
+		(void)load_fail(l, -EBADMSG, "more messages than fit");
+	}
+}
+
+int mailbox_load(struct mailbox *m, struct load *l)
+{
+	int err = load_begin(l, "mailbox", MAILBOX_SAVE_VERSION);
+	uint32_t count;
+
+	if (err == -ENOENT) {
+		return 0;
+	}
+	if (err != 0) {
+		return err;
+	}
+	count = load_u32_max(l, MAILBOX_MESSAGES_MAX, "messages");
+	for (uint32_t i = 0; i < count && load_error(l) == 0; i++) {
+		mailbox_load_message(m, l);
+	}
+	load_end(l);
+	return load_error(l);
 }

@@ -18,6 +18,9 @@
 #include "base/attr.h"
 #include "hv/hypercall/hypercall.h"
 
+struct load;
+struct save;
+
 #define MAILBOX_MESSAGES_MAX 256u /* a netvsc receive buffer is 147 messages in one go */
 #define MAILBOX_CONSOLE_BYTES 65536u
 #define MAILBOX_TEXT_MAX 512u
@@ -68,5 +71,13 @@ size_t mailbox_take_console(struct mailbox *m, uint8_t *buf, size_t room_bytes);
 uint32_t mailbox_take_events(struct mailbox *m, uint64_t *synic_vps);
 void mailbox_take_crash(struct mailbox *m, uint64_t param[5]);
 void mailbox_text(struct mailbox *m, char *buf, size_t room_bytes);
+
+/*
+ * mailbox_save() - section "mailbox": messages that the bus has no room for yet, if there are any.
+ * mailbox_load() - the reverse, into an empty one. VPs are stopped.
+ * Returns 0, also if there is no such section; the load's error.
+ */
+void mailbox_save(struct mailbox *m, struct save *s);
+MUST_USE int mailbox_load(struct mailbox *m, struct load *l);
 
 #endif

@@ -511,15 +511,11 @@ int partition_power_button(struct partition *p)
 
 /* ---- reset and stop: VPs end, channels close, then the VM is rebuilt or gone ---- */
 
-static void partition_reset_finish(void *arg)
+static void partition_reset_finish(struct partition *p)
 {
-	struct partition *p = arg;
 	struct errbuf eb = {0};
 	int err;
 
-	if (p->state != PARTITION_RESETTING) {
-		return; /* stopped meanwhile */
-	}
 	partition_teardown(p);
 	err = partition_build(p, &eb);
 	if (err == 0) {
@@ -534,6 +530,38 @@ static void partition_reset_finish(void *arg)
 	partition_vps_run(p);
 }
 
+static void partition_stop_finish(struct partition *p)
+{
+	partition_teardown(p);
+	partition_console_drain(p);
+	partition_move(p, PARTITION_OFF);
+	p->done(p->done_arg);
+}
+
+/* No VSP touches the guest's memory any more. A reset may have become a stop meanwhile. */
+static void partition_bus_ended(void *arg)
+{
+	struct partition *p = arg;
+
+	p->bus_ending = false;
+	if (p->state == PARTITION_STOPPING) {
+		partition_stop_finish(p);
+	} else {
+		CHECK(p->state == PARTITION_RESETTING);
+		partition_reset_finish(p);
+	}
+}
+
+static void partition_bus_end(struct partition *p)
+{
+	if (p->bus == NULL) {
+		partition_bus_ended(p);
+	} else if (!p->bus_ending) {
+		p->bus_ending = true;
+		vmbus_reset(p->bus, partition_bus_ended, p);
+	}
+}
+
 static void partition_reset_begin(struct partition *p)
 {
 	p->resets++;
@@ -544,11 +572,7 @@ static void partition_reset_begin(struct partition *p)
 		return;
 	}
 	partition_move(p, PARTITION_RESETTING);
-	if (p->bus != NULL) {
-		vmbus_reset(p->bus, partition_reset_finish, p);
-	} else {
-		partition_reset_finish(p);
-	}
+	partition_bus_end(p);
 }
 
 int partition_reset(struct partition *p)
@@ -560,16 +584,6 @@ int partition_reset(struct partition *p)
 	return 0;
 }
 
-static void partition_stop_finish(void *arg)
-{
-	struct partition *p = arg;
-
-	partition_teardown(p);
-	partition_console_drain(p);
-	partition_move(p, PARTITION_OFF);
-	p->done(p->done_arg);
-}
-
 void partition_stop(struct partition *p, partition_fn done, void *arg)
 {
 	CHECK(p->state != PARTITION_OFF && p->state != PARTITION_STOPPING);
@@ -577,11 +591,7 @@ void partition_stop(struct partition *p, partition_fn done, void *arg)
 	p->done_arg = arg;
 	partition_vps_stop(p);
 	partition_move(p, PARTITION_STOPPING);
-	if (p->bus != NULL) {
-		vmbus_reset(p->bus, partition_stop_finish, p);
-	} else {
-		partition_stop_finish(p);
-	}
+	partition_bus_end(p);
 }
 
 size_t partition_console_input(struct partition *p, const void *buf, size_t len_bytes)
@@ -608,6 +618,7 @@ int partition_save(struct partition *p, struct save *s)
 	}
 	kvm_vm_save(p->vm, s);
 	machine_save(&p->machine, s);
+	mailbox_save(&p->mailbox, s);
 	if (p->bus != NULL) {
 		vmbus_save(p->bus, s);
 	}
@@ -642,6 +653,9 @@ static int partition_devices_load(struct partition *p, struct load *l)
 {
 	int err = machine_load(&p->machine, l);
 
+	if (err == 0) {
+		err = mailbox_load(&p->mailbox, l);
+	}
 	/* VSPs first: they offer the sub-channels whose state the bus then finds in its section. */
 	for (uint32_t i = 0; i < p->vsp_count && err == 0; i++) {
 		err = p->vsps[i]->ops->load(p->vsps[i], l);

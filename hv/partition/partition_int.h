@@ -34,6 +34,7 @@ struct partition {
 	struct mailbox mailbox;
 	struct uring_op mailbox_poll;
 	bool mailbox_polled;
+	bool bus_ending;     /* vmbus_reset() is under way: of a reset, or of a stop */
 	bool dying;          /* partition_destroy() is waiting for the poll to end */
 	struct synic *synic; /* owned; NULL without the Hyper-V interface */
 	struct vmbus *bus;   /* owned; NULL the same */

@@ -95,11 +95,19 @@ void control_reply(const struct control_request *req, json_t *result)
 void control_error(const struct control_request *req, int err, const struct errbuf *eb)
 {
 	struct control_client *c = control_asker(req);
-	json_t *answer = json_pack("{s:I,s:{s:i,s:s,s:s}}", "id", (json_int_t)req->id, "error",
-	                           "errno", -err, "message", errbuf_text(eb, err), "hint",
-	                           eb != NULL ? eb->hint : "");
+	json_t *answer = NULL;
+	struct json_build error;
+	struct json_build b;
 
-	if (c != NULL && answer != NULL) {
+	/* A text that was cut in the middle of a character must not cost the answer. */
+	json_build_object(&error);
+	json_add_u64(&error, "errno", (uint64_t)-err);
+	json_add_str(&error, "message", errbuf_text(eb, err));
+	json_add_str(&error, "hint", eb != NULL ? eb->hint : "");
+	json_build_object(&b);
+	json_add_u64(&b, "id", (uint64_t)req->id);
+	json_add_build(&b, "error", &error);
+	if (json_build_end(&b, &answer) == 0 && c != NULL) {
 		control_send(c, answer);
 	}
 	json_decref(answer);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/attr.h"
+#include "hv/save/save.h"
 #include "tests/lib/test.h"
 
 static int setup(void **state)
@@ -186,6 +187,119 @@ static void no_message_is_lost_between_threads(void **state)
 	}
 }
 
+/* ---- save and load ---- */
+
+static void blob_of(struct mailbox *m, uint8_t **buf, size_t *len)
+{
+	struct save s;
+
+	save_init(&s);
+	mailbox_save(m, &s);
+	assert_int_equal(save_finish(&s, buf, len), 0);
+}
+
+static int load_of(const uint8_t *buf, size_t len, struct mailbox *m)
+{
+	struct load l;
+
+	assert_int_equal(load_init(&l, buf, len, NULL), 0);
+	return mailbox_load(m, &l);
+}
+
+static void what_waits_is_saved_in_order(void **state)
+{
+	struct mailbox *m = *state;
+	struct hypercall_message msg = {.connection_id = 4, .type = 1};
+	struct hypercall_message out;
+	struct mailbox other;
+	uint8_t *buf;
+	size_t len;
+
+	blob_of(m, &buf, &len);
+	assert_int_equal(len, 0); /* nothing waits: no section */
+	free(buf);
+	assert_int_equal(mailbox_init(&other), 0);
+	assert_int_equal(load_of((const uint8_t *)"", 0, &other), 0);
+	assert_false(mailbox_first_message(&other, &out));
+	/* From the middle of the ring on, and full. */
+	for (uint32_t i = 0; i < 100; i++) {
+		assert_int_equal(mailbox_post(m, &msg), 0);
+		mailbox_drop_message(m);
+	}
+	for (uint32_t i = 0; i < MAILBOX_MESSAGES_MAX; i++) {
+		msg.len_bytes = i % (sizeof(msg.payload) + 1);
+		memset(msg.payload, (int)i, sizeof(msg.payload));
+		assert_int_equal(mailbox_post(m, &msg), 0);
+	}
+	blob_of(m, &buf, &len);
+	assert_int_equal(load_of(buf, len, &other), 0);
+	for (uint32_t i = 0; i < MAILBOX_MESSAGES_MAX; i++) {
+		assert_true(mailbox_first_message(&other, &out));
+		assert_int_equal(out.connection_id, 4);
+		assert_int_equal(out.len_bytes, i % (sizeof(msg.payload) + 1));
+		for (uint32_t k = 0; k < out.len_bytes; k++) {
+			assert_int_equal(out.payload[k], i & 0xff);
+		}
+		mailbox_drop_message(&other);
+	}
+	assert_false(mailbox_first_message(&other, &out));
+	free(buf);
+	mailbox_fini(&other);
+}
+
+/* A section with a right frame and any payload: refused, or at most what fits. */
+static int load_payload(const uint8_t *payload, size_t len)
+{
+	struct mailbox m;
+	struct save s;
+	uint8_t *buf;
+	size_t bytes;
+	int err;
+
+	save_init(&s);
+	save_begin(&s, "mailbox", 1, true);
+	save_bytes(&s, payload, len);
+	save_end(&s);
+	assert_int_equal(save_finish(&s, &buf, &bytes), 0);
+	assert_int_equal(mailbox_init(&m), 0);
+	err = load_of(buf, bytes, &m);
+	assert_true(err == 0 || err == -EBADMSG);
+	assert_true(m.message_count <= MAILBOX_MESSAGES_MAX);
+	for (uint32_t i = 0; i < m.message_count; i++) {
+		assert_true(m.messages[i].len_bytes <= sizeof(m.messages[i].payload));
+	}
+	mailbox_fini(&m);
+	free(buf);
+	return err;
+}
+
+static void a_damaged_section_is_refused_at_every_byte_and_bit(void **state)
+{
+	uint8_t payload[4 + 2 * 12 + 8 + 3] = {2};
+	const size_t second = 4 + 12 + 8;
+
+	(void)state;
+	payload[4] = 1;
+	payload[8] = 1;
+	payload[12] = 8;
+	payload[second] = 4;
+	payload[second + 4] = 1;
+	payload[second + 8] = 3;
+	assert_int_equal(load_payload(payload, sizeof(payload)), 0);
+	for (size_t len = 0; len < sizeof(payload); len++) {
+		assert_int_equal(load_payload(payload, len), -EBADMSG);
+	}
+	for (size_t bit = 0; bit < 8 * sizeof(payload); bit++) {
+		payload[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+		(void)load_payload(payload, sizeof(payload));
+		payload[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+	}
+	payload[0] = 1; /* fewer than there are */
+	assert_int_equal(load_payload(payload, sizeof(payload)), -EBADMSG);
+	payload[1] = 1; /* more than a mailbox has */
+	assert_int_equal(load_payload(payload, sizeof(payload)), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +309,8 @@ int main(void)
 	                                        teardown),
 		cmocka_unit_test_setup_teardown(console_bytes_beyond_the_ring_are_counted, setup,
 	                                        teardown),
+		cmocka_unit_test_setup_teardown(what_waits_is_saved_in_order, setup, teardown),
+		cmocka_unit_test(a_damaged_section_is_refused_at_every_byte_and_bit),
 		cmocka_unit_test_setup_teardown(the_first_failure_is_the_one_that_counts, setup,
 	                                        teardown),
 		cmocka_unit_test_setup_teardown(no_message_is_lost_between_threads, setup,

@@ -40,6 +40,9 @@ static void handler(struct control_request *req, void *arg)
 		(void)errbuf_set(&eb, -EBUSY, "no");
 		errbuf_hint(&eb, "try");
 		control_error(req, -EBUSY, &eb);
+	} else if (strcmp(req->cmd, "cut") == 0) { /* a text that ends within a character */
+		(void)errbuf_set(&eb, -EBUSY, "gr\xc3");
+		control_error(req, -EBUSY, &eb);
 	} else {
 		control_reply(req, NULL);
 	}
@@ -164,6 +167,20 @@ static void requests_get_their_answers(void **state)
 	assert_string_equal(hear(f, fd), "{\"id\":7,\"result\":{}}");
 	say(f, fd, "{\"id\":8,\"cmd\":\"fail\"}");
 	assert_non_null(strstr(hear(f, fd), "\"message\":\"no\",\"hint\":\"try\""));
+	(void)close(fd);
+}
+
+static void an_error_is_told_whatever_its_text(void **state)
+{
+	struct fixture *f = *state;
+	int fd = client(f);
+	const char *answer;
+
+	say(f, fd, "{\"id\":5,\"cmd\":\"cut\"}");
+	answer = hear(f, fd);
+	assert_non_null(answer);
+	assert_non_null(strstr(answer, "\"id\":5"));
+	assert_non_null(strstr(answer, "\"message\":\"gr"));
 	(void)close(fd);
 }
 
@@ -299,6 +316,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(requests_get_their_answers),
+		TEST(an_error_is_told_whatever_its_text),
 		TEST(nonsense_is_answered_and_does_no_harm),
 		TEST(an_answer_to_who_has_gone_reaches_nobody),
 		TEST(no_descriptor_is_left_behind),

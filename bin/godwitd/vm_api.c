@@ -9,10 +9,12 @@
 #include <unistd.h>
 
 #include "base/api/server.h"
+#include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "bin/godwitd/disk_api.h"
 #include "bin/godwitd/event_api.h"
 #include "bin/godwitd/switch_api.h"
@@ -22,8 +24,10 @@
 #define TAG "vm-api"
 #define VM_API_LOG_BYTES_MAX (8u << 20)
 #define VM_API_PATH_MAX 4096
+#define VM_API_LIST_WAIT_NS (2 * NS_PER_S) /* for workers that save, or hang */
 
 struct vm_api {
+	struct loop *loop;           /* borrowed */
 	struct vm_store *store;      /* owned */
 	struct manager *manager;     /* owned */
 	struct event_api *events;    /* owned */
@@ -84,15 +88,17 @@ static struct vm_call *vm_call_new(struct vm_api *api, struct api_req *req, cons
 
 /* ---- list and show ---- */
 
-/* A list that waits for the workers' word; each answers or has ended. */
+/* A list that waits for the workers' word, but not for one that is busy for long. */
 struct list_call {
-	struct api_req *req;
+	struct api_req *req; /* NULL: answered */
 	struct vm_api *api;
+	struct loop_timer *timer; /* owned; NULL: without, it waits */
 	uint32_t waiting;
 };
 
-static void list_reply(struct list_call *call)
+static void list_reply(void *arg)
 {
+	struct list_call *call = arg;
 	json_t *vms = json_array();
 
 	for (struct vm *vm = manager_vm_next(call->api->manager, NULL); vm != NULL;
@@ -100,7 +106,9 @@ static void list_reply(struct list_call *call)
 		(void)json_array_append_new(vms, vm_status(vm));
 	}
 	(void)api_reply(call->req, 200, json_pack("{s:o}", "vms", vms));
-	free(call);
+	call->req = NULL;
+	loop_timer_del(call->timer);
+	call->timer = NULL;
 }
 
 static void list_refreshed(void *arg, int err, const struct errbuf *eb)
@@ -109,9 +117,13 @@ static void list_refreshed(void *arg, int err, const struct errbuf *eb)
 
 	(void)err; /* a worker that cannot say has no numbers in the list */
 	(void)eb;
-	if (--call->waiting == 0) {
+	if (--call->waiting != 0) {
+		return;
+	}
+	if (call->req != NULL) {
 		list_reply(call);
 	}
+	free(call);
 }
 
 static enum api_then vms_list(struct api_req *req, void *arg)
@@ -123,6 +135,9 @@ static enum api_then vms_list(struct api_req *req, void *arg)
 		return api_reply_errno(req, -ENOMEM, NULL);
 	}
 	*call = (struct list_call){.req = req, .api = api, .waiting = 1};
+	if (loop_timer_add(api->loop, VM_API_LIST_WAIT_NS, list_reply, call, &call->timer) != 0) {
+		call->timer = NULL;
+	}
 	for (struct vm *vm = manager_vm_next(api->manager, NULL); vm != NULL;
 	     vm = manager_vm_next(api->manager, vm)) {
 		call->waiting++;
@@ -585,6 +600,7 @@ int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errb
 	if (api == NULL) {
 		return errbuf_sys(eb, -ENOMEM, "cannot serve VMs");
 	}
+	api->loop = cfg->loop;
 	(void)snprintf(path, sizeof(path), "%s/godwit.db", cfg->state_dir);
 	err = event_api_create(cfg->server, &api->events, eb);
 	if (err == 0) {

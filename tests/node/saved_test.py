@@ -183,6 +183,12 @@ class Saved(unittest.TestCase):
         self.assertEqual(self.daemon.wait(DEADLINE_S), 0)
         waiting.wait(DEADLINE_S)
 
+    def test_a_busy_worker_does_not_hold_up_the_list(self):
+        self.save_and_hold()
+        self.assertEqual(self.state(), "saving")
+        (self.root / "hold").unlink()
+        wait_for("the VM is saved", lambda: self.state() == "saved")
+
     def test_a_save_that_was_cut_short_is_none(self):
         self.save_and_hold()
         saving = self.file("saving.state")

@@ -120,13 +120,16 @@ static uint64_t allocated(const struct move_guest *g)
 
 static void a_still_guest_arrives_whole(void **state)
 {
+	uint64_t before;
+
 	(void)state;
 	begin(&still);
+	before = allocated(&guest); /* 1024, more where the kernel takes huge pages by itself */
 	start(1);
 	move_pair_finish(&pair);
 	/* Nothing was allocated at either end only to look at zeros. */
-	assert_int_equal(allocated(&guest), 1024);
-	assert_int_equal(allocated(&place), 1024);
+	assert_int_equal(allocated(&guest), before);
+	assert_true(allocated(&place) <= before);
 	check_moved();
 	assert_int_equal(pair.at_source.result.rounds, 2); /* all, and what is left: nothing */
 	assert_int_equal(pair.at_source.result.data_pages, 1024);

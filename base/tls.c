@@ -293,6 +293,21 @@ int tls_ctx_from_pem(const struct tls_pem *pem, struct tls_ctx **out, struct err
 	return 0;
 }
 
+int tls_prepare(struct errbuf *eb)
+{
+	char *key = NULL;
+	SSL_CTX *ctx = tls_settings_create();
+	int err;
+
+	if (ctx == NULL) {
+		return tls_ossl_fail(eb, -ENOMEM, "cannot set up TLS");
+	}
+	SSL_CTX_free(ctx);
+	err = tls_key_create(&key, eb); /* random numbers and providers */
+	tls_pem_free(key);
+	return err;
+}
+
 int tls_ctx_reload(struct tls_ctx *ctx, struct errbuf *eb)
 {
 	SSL_CTX *fresh = NULL;

@@ -79,6 +79,10 @@ struct tls_pem {
  */
 MUST_USE int tls_ctx_from_pem(const struct tls_pem *pem, struct tls_ctx **out, struct errbuf *eb);
 
+/* tls_prepare() - let OpenSSL read and set up now what it needs later: before a sandbox closes.
+ * Returns 0; -ENOMEM (or OpenSSL failed, see @eb). */
+MUST_USE int tls_prepare(struct errbuf *eb);
+
 /* tls_ctx_reload() - read the files again (renewed certificate). New connections use them; on
  * failure the old ones stay in use. Returns as tls_ctx_create(). */
 MUST_USE int tls_ctx_reload(struct tls_ctx *ctx, struct errbuf *eb);

@@ -9,6 +9,7 @@
 #include "bin/common/version.h"
 #include "hv/worker/sandbox.h"
 #include "hv/worker/worker.h"
+#include "migrate/mover/mover.h"
 
 #define TAG "godwit-vm"
 
@@ -31,11 +32,17 @@ static int run(const struct cli_call *call, void *arg)
 		err = sandbox_enter(&sandbox, &eb);
 	}
 	if (err == 0) {
-		err = worker_run((int)cli_number(call, "config-fd", 0),
-		                 (int)cli_number(call, "control-fd", 0), true, &eb);
+		const struct worker_cfg worker = {
+			.config_fd = (int)cli_number(call, "config-fd", 0),
+			.listen_fd = (int)cli_number(call, "control-fd", 0),
+			.seal = true,
+			.ext = &mover_ext,
+		};
+
+		err = worker_run(&worker, &eb);
 	}
 	log_close();
-	return cli_fail(call, err, &eb);
+	return err == 0 ? 0 : cli_fail(call, err, &eb);
 }
 
 static const struct cli_opt opts[] = {

@@ -4,6 +4,7 @@
 #include "hv/cpu/cpuid.h"
 #include "hv/cpu/model.h"
 #include "hv/kvm/kvm.h"
+#include "hv/partition/partition.h"
 
 int partition_host_model(int kvm_fd, struct cpuid_table *out, struct errbuf *eb)
 {
@@ -28,4 +29,12 @@ int partition_host_model(int kvm_fd, struct cpuid_table *out, struct errbuf *eb)
 		model_drop_xsave(out);
 	}
 	return err;
+}
+
+int partition_cpu_check(int kvm_fd, const struct cpuid_table *model, struct errbuf *eb)
+{
+	struct cpuid_table host;
+	int err = partition_host_model(kvm_fd, &host, eb);
+
+	return err != 0 ? err : model_check(model, &host, eb);
 }

@@ -186,6 +186,12 @@ void partition_dirty_stop(struct partition *p);
 #define PARTITION_THROTTLE_MAX 99u
 MUST_USE int partition_throttle(struct partition *p, uint32_t percent);
 
+/*
+ * partition_cpu_check() - could a VM with this CPU model run here? @kvm_fd: as in partition_cfg.
+ * Any thread. Returns 0; -ENOTSUP with every missing feature word named; -errno no KVM.
+ */
+MUST_USE int partition_cpu_check(int kvm_fd, const struct cpuid_table *model, struct errbuf *eb);
+
 /* For inspection and statistics. */
 struct gmem *partition_mem(struct partition *p);
 struct vmbus *partition_vmbus(struct partition *p);

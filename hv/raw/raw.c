@@ -215,6 +215,29 @@ fail:
 	return err;
 }
 
+void raw_release(struct blk *blk)
+{
+	struct raw *raw = container_of(blk, struct raw, blk);
+
+	CHECK(blk->ops == &raw_ops && blk->in_flight == 0);
+	raw->released = true;
+	raw_unlock(raw->fd);
+}
+
+int raw_retake(struct blk *blk, struct errbuf *eb)
+{
+	struct raw *raw = container_of(blk, struct raw, blk);
+	int err;
+
+	CHECK(blk->ops == &raw_ops);
+	if (!raw->released) {
+		return 0;
+	}
+	err = raw_lock(raw->fd, raw->read_only, eb);
+	raw->released = err != 0;
+	return err;
+}
+
 int raw_open_fd(const char *path, bool read_only, struct errbuf *eb)
 {
 	int fd = raw_open_path(path, read_only, eb);

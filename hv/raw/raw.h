@@ -51,6 +51,16 @@ MUST_USE int raw_open(const struct raw_cfg *cfg, struct uring *ring, struct blk 
  */
 MUST_USE int raw_open_fd(const char *path, bool read_only, struct errbuf *eb);
 
+/*
+ * raw_release() - give the right to the file away for another host: the lock goes, and until
+ * raw_retake() every request ends with -ESTALE. @blk must be a raw device; nothing is in flight,
+ * and what was written is flushed. What stands on top may stay as it is.
+ * raw_retake() - have it again, if nobody else took it. Nothing if it was not released.
+ * Returns 0; -EBUSY (then it stays released); -errno.
+ */
+void raw_release(struct blk *blk);
+MUST_USE int raw_retake(struct blk *blk, struct errbuf *eb);
+
 enum raw_prealloc {
 	RAW_PREALLOC_NONE, /* sparse: space is taken when it is written, and may run out */
 	RAW_PREALLOC_FULL, /* all space is reserved now */

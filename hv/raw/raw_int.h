@@ -44,6 +44,7 @@ struct raw {
 	int fd; /* owned; holds the lock */
 	bool read_only;
 	bool keep_allocated;
+	bool released; /* no lock, no requests */
 	struct raw_limits limits;
 	enum raw_discard discard;
 	enum raw_zero zero;

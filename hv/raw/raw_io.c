@@ -483,7 +483,9 @@ void raw_submit(struct blk *blk, struct blk_req *req)
 		.req = req,
 	};
 	list_init(&r->link);
-	if (raw_plan(raw, r, &result)) {
+	if (raw->released) {
+		blk_complete_later(blk, req, -ESTALE);
+	} else if (raw_plan(raw, r, &result)) {
 		raw_next(raw, r);
 	} else {
 		blk_complete_later(blk, req, result);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -46,7 +47,7 @@ static void worker_state(void *arg, enum partition_state from, enum partition_st
 }
 
 /* The last words: also to a file, for a node service that is not there to hear them. */
-static void worker_end_write(const struct worker *w, const char *reason, const char *text)
+void worker_end_write(const struct worker *w, const char *reason, const char *text)
 {
 	struct json_build b;
 	json_t *json = NULL;
@@ -124,18 +125,84 @@ static void worker_stopped(void *arg)
 	w->over = true;
 }
 
-void worker_stop(struct worker *w)
+static void worker_stop_for(struct worker *w, const char *why)
 {
 	if (w->stopping) {
 		return;
 	}
 	w->stopping = true;
+	if (w->ext != NULL) {
+		w->ext_ops->stop(w->ext, why);
+	}
 	if (partition_state_get(w->partition) == PARTITION_OFF) {
 		w->over = true;
 		return;
 	}
 	partition_stop(w->partition, worker_stopped, w);
 }
+
+void worker_stop(struct worker *w)
+{
+	worker_stop_for(w, "the VM is turned off");
+}
+
+/* ---- for what the program adds ---- */
+
+struct partition *worker_partition(struct worker *w)
+{
+	return w->partition;
+}
+
+const struct vm_config *worker_vm(const struct worker *w)
+{
+	return &w->vm;
+}
+
+struct uring *worker_ring(struct worker *w)
+{
+	return w->ring;
+}
+
+struct control *worker_control(struct worker *w)
+{
+	return w->control;
+}
+
+bool worker_arriving(const struct worker *w)
+{
+	return w->arriving;
+}
+
+int worker_cpu_check(const struct worker *w, const struct vm_config *vm, struct errbuf *eb)
+{
+	return vm->has_cpu ? partition_cpu_check(w->fds.kvm, &vm->cpu, eb) : 0;
+}
+
+bool worker_is_busy(const struct worker *w)
+{
+	return w->busy || w->stopping;
+}
+
+void worker_ran(struct worker *w)
+{
+	w->arriving = false;
+	w->started_ns = clock_now_ns();
+}
+
+void worker_announce(struct worker *w)
+{
+	worker_nics_announce(w);
+}
+
+void worker_gone(struct worker *w, const char *end, const char *text)
+{
+	worker_end_write(w, end, text);
+	control_event(w->control,
+	              json_pack("{s:s,s:s,s:s}", "event", "ended", "end", end, "text", text));
+	worker_stop_for(w, text);
+}
+
+/* ---- building ---- */
 
 static size_t worker_console_input(const void *buf, size_t len_bytes, void *arg)
 {
@@ -151,7 +218,7 @@ static int worker_partition_create(struct worker *w, struct errbuf *eb)
 		.memory_bytes = w->vm.memory_bytes,
 		.huge_2m = w->vm.huge_pages,
 		.vp_count = w->vm.cpus,
-		.hyperv = true,
+		.hyperv = !w->bare,
 		.kvm_fd = w->fds.kvm,
 		.kernel_fd = w->fds.kernel,
 		.initrd_fd = w->fds.initrd,
@@ -185,13 +252,25 @@ static int worker_build(struct worker *w, int listen_fd, struct errbuf *eb)
 		return err;
 	}
 	err = control_create(w->ring, listen_fd, worker_command, w, &w->control);
-	return err != 0 ? errbuf_sys(eb, err, "cannot serve the control socket") : 0;
+	if (err != 0) {
+		return errbuf_sys(eb, err, "cannot serve the control socket");
+	}
+	return w->ext_ops != NULL ? w->ext_ops->create(w, &w->ext, eb) : 0;
+}
+
+/* The VM is off, and neither a flush nor what the program added is under way. */
+static bool worker_done(const struct worker *w)
+{
+	return w->over && w->flushing == 0 && (w->ext == NULL || w->ext_ops->idle(w->ext));
 }
 
 static void worker_free(struct worker *w)
 {
 	if (w->partition != NULL && partition_state_get(w->partition) != PARTITION_OFF) {
 		return; /* the ring failed: nothing can be drained, and the process ends now */
+	}
+	if (w->ext != NULL) {
+		w->ext_ops->destroy(w->ext);
 	}
 	worker_nics_fini(w);
 	partition_destroy(w->partition);
@@ -203,7 +282,7 @@ static void worker_free(struct worker *w)
 	free(w);
 }
 
-int worker_run(int config_fd, int listen_fd, bool seal, struct errbuf *eb)
+int worker_run(const struct worker_cfg *cfg, struct errbuf *eb)
 {
 	struct worker *w = gw_calloc(1, sizeof(*w));
 	int err;
@@ -212,15 +291,16 @@ int worker_run(int config_fd, int listen_fd, bool seal, struct errbuf *eb)
 		return errbuf_sys(eb, -ENOMEM, "cannot start a worker");
 	}
 	w->pending_fd = -1;
+	w->ext_ops = cfg->ext;
 	(void)signal(SIGPIPE, SIG_IGN); /* a log reader that went away is no reason to die */
-	err = worker_config_read(w, config_fd, eb);
+	err = worker_config_read(w, cfg->config_fd, eb);
 	if (err == 0) {
-		err = worker_build(w, listen_fd, eb);
+		err = worker_build(w, cfg->listen_fd, eb);
 	}
-	if (err == 0 && seal) {
+	if (err == 0 && cfg->seal) {
 		err = sandbox_seal(eb);
 	}
-	while (err == 0 && !w->over) {
+	while (err == 0 && !worker_done(w)) {
 		err = uring_wait(w->ring, UINT64_MAX);
 		err = err > 0 ? 0 : err;
 		if (err != 0) {

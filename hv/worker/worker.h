@@ -21,12 +21,20 @@ struct errbuf;
 
 #define WORKER_DISK_FILES_MAX 64u /* a chain of differencing disks */
 
+struct worker_ext_ops;
+
+struct worker_cfg {
+	int config_fd; /* JSON: {"vm": definition, "fds": {...}}, docs/formats/worker-control.md */
+	int listen_fd; /* control socket, listening; taken */
+	bool seal;     /* sandbox_seal() once everything is built */
+	const struct worker_ext_ops
+		*ext; /* what the program adds (hv/worker/worker_ext.h) or NULL */
+};
+
 /*
- * worker_run() - read the configuration from @config_fd (JSON: {"vm": definition, "fds": {...}})
- * and live until the VM is off. @listen_fd: control socket, listening. @seal: sandbox_seal() once
- * everything is built.
+ * worker_run() - build the VM and live until it is off.
  * Returns 0 after the VM went off; -errno if it could not be built (@eb).
  */
-MUST_USE int worker_run(int config_fd, int listen_fd, bool seal, struct errbuf *eb);
+MUST_USE int worker_run(const struct worker_cfg *cfg, struct errbuf *eb);
 
 #endif

@@ -97,13 +97,17 @@ static void worker_pause(struct worker *w, struct control_request *req)
 static void worker_resume(struct worker *w, struct control_request *req)
 {
 	struct errbuf eb = {0};
-	int err = partition_resume(w->partition);
+	/* They may be given away, after a move that ended badly. */
+	int err = worker_disks_retake(w, &eb);
 
+	if (err == 0 && partition_resume(w->partition) != 0) {
+		err = worker_state_error(w, "resume", &eb);
+	}
 	if (err == 0 && w->arrived) {
 		w->arrived = false;
 		worker_nics_announce(w);
 	}
-	worker_answer(req, err != 0 ? worker_state_error(w, "resume", &eb) : 0, &eb);
+	worker_answer(req, err, &eb);
 }
 
 static void worker_reset(struct worker *w, struct control_request *req)
@@ -146,7 +150,9 @@ static void worker_shutdown(struct worker *w, struct control_request *req)
 	if (!worker_begin(w, req)) {
 		return;
 	}
-	err = ic_shutdown_request(w->shutdown, restart, force, "", worker_shutdown_answered, w);
+	err = w->bare ? -ENOTCONN
+	              : ic_shutdown_request(w->shutdown, restart, force, "",
+	                                    worker_shutdown_answered, w);
 	if (err == -ENOTCONN) {
 		(void)errbuf_set(&eb, err, "the guest has no shutdown service (hv_utils) running");
 		errbuf_hint(&eb, "wait until it has booted, or turn the VM off");
@@ -343,8 +349,15 @@ static void worker_status(struct worker *w, struct control_request *req)
 	json_add_str(&b, "state", partition_state_name(partition_state_get(w->partition)));
 	json_add_u64(&b, "cpu_ns", partition_cpu_ns(w->partition));
 	json_add_u64(&b, "uptime_ns", w->started_ns != 0 ? clock_now_ns() - w->started_ns : 0);
-	json_add_str(&b, "heartbeat", health[ic_heartbeat_health(w->heartbeat, clock_now_ns())]);
-	worker_status_guest(w, &b);
+	json_add_str(&b, "heartbeat",
+	             health[w->bare ? IC_HEALTH_NONE
+	                            : ic_heartbeat_health(w->heartbeat, clock_now_ns())]);
+	if (!w->bare) {
+		worker_status_guest(w, &b);
+	}
+	if (w->ext != NULL) {
+		w->ext_ops->status(w->ext, &b);
+	}
 	worker_nics_status(w, &b);
 	if (getrusage(RUSAGE_SELF, &usage) == 0) {
 		json_add_u64(&b, "resident_max_bytes", (uint64_t)usage.ru_maxrss << 10);
@@ -372,6 +385,9 @@ void worker_command(struct control_request *req, void *arg)
 		{"status", worker_status},
 	};
 
+	if (w->ext != NULL && w->ext_ops->command(w->ext, req)) {
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (strcmp(commands[i].cmd, req->cmd) == 0) {
 			commands[i].fn(w, req);

@@ -163,7 +163,7 @@ static int worker_text_read(int fd, char **out, size_t *len)
 
 int worker_config_read(struct worker *w, int config_fd, struct errbuf *eb)
 {
-	static const char *const known[] = {"vm", "fds"};
+	static const char *const known[] = {"vm", "fds", "arriving", "bare"};
 	json_t *json = NULL;
 	char *text = NULL;
 	size_t len = 0;
@@ -182,6 +182,12 @@ int worker_config_read(struct worker *w, int config_fd, struct errbuf *eb)
 		struct json_at root = json_root(json, "");
 
 		err = json_check_members(&root, known, ARRAY_LEN(known), eb);
+		if (err == 0) {
+			err = json_opt_bool(&root, "arriving", &w->arriving, eb);
+		}
+		if (err == 0) {
+			err = json_opt_bool(&root, "bare", &w->bare, eb);
+		}
 		if (err == 0) {
 			err = vm_config_decode(json_object_get(json, "vm"), &w->vm, eb);
 		}

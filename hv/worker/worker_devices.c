@@ -17,7 +17,7 @@
 
 #define TAG "worker"
 
-static void worker_blk_close(struct blk *blk)
+void worker_blk_close(struct blk *blk)
 {
 	struct errbuf eb = {0};
 	int err = blk_close(blk, &eb);
@@ -40,6 +40,9 @@ static int worker_file_open(struct worker *w, uint32_t disk, uint32_t file, stru
 
 	if (err == 0) {
 		*fd = -1;
+		if (!cfg.read_only) {
+			w->disks[disk].file = *out;
+		}
 	}
 	return err;
 }
@@ -74,7 +77,7 @@ static int worker_vhdx_open(struct worker *w, uint32_t disk, struct blk **out, s
 	return 0;
 }
 
-static int worker_disk_open(struct worker *w, uint32_t disk, struct blk **out, struct errbuf *eb)
+int worker_disk_open(struct worker *w, uint32_t disk, struct blk **out, struct errbuf *eb)
 {
 	int err = 0;
 
@@ -91,8 +94,10 @@ static int worker_disk_open(struct worker *w, uint32_t disk, struct blk **out, s
 		break;
 	}
 	if (err != 0) {
+		w->disks[disk].file = NULL; /* closed with the rest */
 		errbuf_prepend(eb, "disk %s", w->vm.disks[disk].path);
 	}
+	w->disks[disk].blk = *out;
 	return err;
 }
 
@@ -126,8 +131,11 @@ static int worker_scsi_create(struct worker *w, const struct vsp_env *env, struc
 			.lun = w->vm.disks[i].lun,
 			.kind = w->vm.disks[i].kind == VM_DVD ? SCSI_DVD : SCSI_DISK,
 			.id = w->vm.disks[i].id,
+			.later = w->arriving && w->fds.disk_files[i] != 0,
 		};
-		err = worker_disk_open(w, i, &luns[i].blk, eb);
+		if (!luns[i].later) {
+			err = worker_disk_open(w, i, &luns[i].blk, eb);
+		}
 		if (err == 0) {
 			cfg.lun_count++;
 		}
@@ -174,6 +182,9 @@ int worker_devices_create(struct worker *w, struct errbuf *eb)
 	struct vsp_env env;
 	int err;
 
+	if (w->bare) {
+		return 0;
+	}
 	partition_env(w->partition, &env);
 	err = worker_scsi_create(w, &env, eb);
 	if (err == 0) {

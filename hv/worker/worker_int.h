@@ -7,12 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/blk.h"
 #include "base/uring.h"
 #include "hv/config/vm_config.h"
 #include "hv/partition/partition.h"
 #include "hv/vsp/netvsp/netvsp.h"
 #include "hv/worker/console.h"
 #include "hv/worker/control.h"
+#include "hv/worker/worker_ext.h"
 
 /* The host's end of an adapter. */
 struct worker_tap {
@@ -32,6 +34,13 @@ struct worker_fds {
 	uint32_t disk_files[VM_DISKS_MAX];
 	int disks[VM_DISKS_MAX][64]; /* [disk][file]: the disk itself first, then its parents */
 	struct worker_tap taps[VM_NICS_MAX];
+};
+
+/* What an open disk stands on. Both borrowed from the SCSI controller; NULL = not open. */
+struct worker_disk {
+	struct blk *blk;
+	struct blk *file; /* the raw file that is written; NULL = read-only */
+	struct blk_req flush;
 };
 
 /* Telling the network where the adapters are now, several times: frames get lost. */
@@ -55,6 +64,16 @@ struct worker {
 	struct vsp *kvp;
 	struct vsp *nics[VM_NICS_MAX]; /* NULL = none */
 	struct worker_announce announce;
+	struct worker_disk disks[VM_DISKS_MAX];
+	uint32_t flushing; /* of worker_disks_release(): flushes under way, plus one while asking */
+	int flush_err;
+	worker_done_fn flush_done;
+	void *flush_arg;
+	bool bare;     /* no Hyper-V interface, no devices: tests on hosts without it */
+	bool arriving; /* started as the destination of a move, and the guest does not run yet */
+	bool gone;     /* the VM is somebody else's: nothing is closed, nothing written */
+	const struct worker_ext_ops *ext_ops; /* NULL = none */
+	void *ext;
 	bool over; /* the VM is off: leave the loop */
 	bool stopping;
 	bool arrived;        /* restored, not yet resumed: its network does not know where it is */
@@ -71,6 +90,9 @@ void worker_fds_close(struct worker *w);
 
 /* worker_devices.c: make the partition's devices. */
 MUST_USE int worker_devices_create(struct worker *w, struct errbuf *eb);
+/* worker_disk_open() - *out = NULL for a drive without a medium. Blocks on I/O. */
+MUST_USE int worker_disk_open(struct worker *w, uint32_t disk, struct blk **out, struct errbuf *eb);
+void worker_blk_close(struct blk *blk);
 
 /*
  * worker_nics.c: the adapters of the definition that have a tap.
@@ -88,5 +110,7 @@ void worker_command(struct control_request *req, void *arg);
 
 /* worker.c */
 void worker_stop(struct worker *w);
+/* worker_end_write() - the last words. */
+void worker_end_write(const struct worker *w, const char *reason, const char *text);
 
 #endif

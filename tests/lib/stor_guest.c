@@ -32,7 +32,10 @@ int stor_vsp_create(struct stor *s, struct vsp **out)
 {
 	struct errbuf eb = {0};
 	struct storvsp_lun_cfg luns[3] = {
-		{.lun = STOR_LUN_DISK, .id.b = {1, 2, 3}, .blk = fake_disk_blk(s->disk)},
+		{.lun = STOR_LUN_DISK,
+	         .id.b = {1, 2, 3},
+	         .blk = s->later ? NULL : fake_disk_blk(s->disk),
+	         .later = s->later},
 	};
 	uint32_t n = 1;
 
@@ -375,9 +378,12 @@ void stor_move(struct stor *s, bool bus_first)
 	guest_bus_replace(s->g);
 	stor_must(load_init(&in, blob, len, &eb) == 0, "load_init");
 	err = bus_first ? vmbus_load(guest_bus(s->g), &in) : 0;
+	/* As in a move: the disk comes when the state is loaded. */
+	s->later = true;
 	if (err == 0) {
 		err = stor_vsp_create(s, &s->vsp);
 	}
+	s->later = false;
 	if (err == 0) {
 		err = s->vsp->ops->load(s->vsp, &in);
 	}
@@ -385,6 +391,7 @@ void stor_move(struct stor *s, bool bus_first)
 		err = vmbus_load(guest_bus(s->g), &in);
 	}
 	stor_must(err == 0, errbuf_text(&eb, err));
+	storvsp_attach(s->vsp, STOR_LUN_DISK, fake_disk_blk(s->disk));
 	stor_resume(s);
 	free(blob);
 }

@@ -52,6 +52,7 @@ struct stor {
 	struct fake_disk *dvd;
 	struct guest_chan *chans[1 + STORVSP_SUB_CHANNELS_MAX]; /* [0] the primary */
 	uint64_t pfns[STOR_BUFFER_PAGES];                       /* the data buffer */
+	bool later; /* stor_vsp_create() makes the disk at LUN 0 without its image */
 	uint64_t id_next;
 	uint32_t properties_channels;
 	uint32_t properties_flags;

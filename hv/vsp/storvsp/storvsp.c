@@ -450,7 +450,9 @@ static void storvsp_destroy(struct vsp *vsp)
 	for (uint32_t i = 0; i < STORVSP_LUNS_MAX; i++) {
 		int err = blk_close(s->units[i].blk, &eb);
 
-		if (err != 0) {
+		if (err == -ESTALE) {
+			log_info(TAG, "disk left to its new owner vm=%s lun=%u", s->env.vm_name, i);
+		} else if (err != 0) {
 			log_err(TAG, "disk not closed cleanly vm=%s lun=%u reason=%s",
 			        s->env.vm_name, i, errbuf_text(&eb, err));
 		}
@@ -475,6 +477,9 @@ static void storvsp_resume(struct vsp *vsp)
 	struct storvsp *s = (struct storvsp *)(void *)vsp;
 
 	CHECK(s->pause_done == NULL);
+	for (uint32_t i = 0; i < STORVSP_LUNS_MAX; i++) {
+		CHECK(!s->units[i].later);
+	}
 	s->paused = false; /* vmbus_resume() makes every channel ready */
 	/* What was loaded may belong to a channel that is not open here. */
 	for (uint32_t i = 0; i < ARRAY_LEN(s->channels); i++) {
@@ -504,16 +509,18 @@ static int storvsp_unit_add(struct storvsp *s, const struct storvsp_lun_cfg *cfg
 		return errbuf_set(eb, -EINVAL, "LUN %u is used twice or not below %u", cfg->lun,
 		                  STORVSP_LUNS_MAX);
 	}
-	if (cfg->blk == NULL && cfg->kind != SCSI_DVD) {
+	if (cfg->blk == NULL && cfg->kind != SCSI_DVD && !cfg->later) {
 		return errbuf_set(eb, -EINVAL, "LUN %u is a disk without an image", cfg->lun);
 	}
 	unit = &s->units[cfg->lun];
+	CHECK(!cfg->later || cfg->blk == NULL);
 	unit->present = true;
+	unit->later = cfg->later;
 	unit->blk = cfg->blk;
 	unit->scsi = (struct scsi_lun){
 		.kind = cfg->kind,
 		.id = cfg->id,
-		.medium = cfg->blk != NULL,
+		.medium = cfg->blk != NULL || cfg->later,
 		.transfer_max = STORVSP_TRANSFER_BYTES_MAX,
 	};
 	if (cfg->blk != NULL) {
@@ -588,6 +595,17 @@ void storvsp_resized(struct vsp *vsp, uint32_t lun)
 		s->units[lun].scsi.attention_asc = 0x2a; /* capacity data has changed */
 		s->units[lun].scsi.attention_ascq = 0x09;
 	}
+}
+
+void storvsp_attach(struct vsp *vsp, uint32_t lun, struct blk *blk)
+{
+	struct storvsp *s = (struct storvsp *)(void *)vsp;
+
+	CHECK(vsp->ops == &storvsp_ops && s->paused);
+	CHECK(lun < STORVSP_LUNS_MAX && s->units[lun].later);
+	s->units[lun].later = false;
+	s->units[lun].blk = blk;
+	blk_get_info(blk, &s->units[lun].scsi.info);
 }
 
 int storvsp_medium(struct vsp *vsp, uint32_t lun, struct blk *blk)

@@ -33,6 +33,7 @@ struct storvsp_lun_cfg {
 	enum scsi_kind kind;
 	struct guid id;
 	struct blk *blk; /* taken on success, with the VSP; NULL = DVD drive without a medium */
+	bool later;      /* blk is NULL: storvsp_attach() brings it before the controller resumes */
 };
 
 struct storvsp_cfg {
@@ -63,6 +64,11 @@ void storvsp_stats(const struct vsp *vsp, struct storvsp_stats *out);
  * looks again.
  */
 void storvsp_resized(struct vsp *vsp, uint32_t lun);
+
+/*
+ * storvsp_attach() - give a unit that was made with later its disk (taken). Once, while paused.
+ */
+void storvsp_attach(struct vsp *vsp, uint32_t lun, struct blk *blk);
 
 /* storvsp_medium() - insert (takes @blk) or remove (NULL) the medium of DVD drive @lun. Returns 0;
  * -ENODEV no DVD drive there; -EBUSY locked by the guest or I/O in flight. */

@@ -29,8 +29,9 @@ enum storvsp_init {
 
 struct storvsp_unit {
 	struct scsi_lun scsi;
-	struct blk *blk; /* owned; NULL = no medium */
+	struct blk *blk; /* owned; NULL = no medium, or it comes later */
 	bool present;
+	bool later; /* storvsp_attach() has not come */
 	uint32_t in_flight;
 };
 

@@ -104,7 +104,7 @@ static void storvsp_load_unit(struct storvsp_unit *unit, struct load *l)
 		unit->scsi.locked = load_bool(l);
 		unit->scsi.attention_asc = load_u8(l);
 		unit->scsi.attention_ascq = load_u8(l);
-		if (load_error(l) == 0 && medium && unit->blk == NULL) {
+		if (load_error(l) == 0 && medium && unit->blk == NULL && !unit->later) {
 			(void)load_fail(l, -EBADMSG, "a medium is missing");
 		}
 		unit->scsi.medium = medium;

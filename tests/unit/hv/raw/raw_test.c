@@ -203,6 +203,38 @@ static void a_passed_descriptor_is_taken_with_its_lock(void **state)
 	close(copy);
 }
 
+static void a_released_disk_is_somebody_elses_until_it_is_retaken(void **state)
+{
+	struct raw_fixture *f = *state;
+	const struct raw_cfg by_path = {.path = f->path};
+	struct blk *here = raw_fixture_open(f, &by_path);
+	struct blk *there;
+	struct errbuf eb = {0};
+	uint8_t buf[4096] = "here";
+
+	assert_int_equal(raw_retake(here, NULL), 0); /* nothing to do */
+	assert_int_equal(blk_sync_write(here, 0, buf, sizeof(buf)), 0);
+	raw_release(here);
+	assert_int_equal(blk_sync_write(here, 0, buf, sizeof(buf)), -ESTALE);
+	assert_int_equal(blk_sync_read(here, 0, buf, sizeof(buf)), -ESTALE);
+	there = raw_fixture_open(f, &by_path);
+	assert_int_equal(raw_retake(here, &eb), -EBUSY);
+	assert_int_equal(blk_sync_write(here, 0, buf, sizeof(buf)), -ESTALE);
+	buf[0] = 't';
+	assert_int_equal(blk_sync_write(there, 0, buf, sizeof(buf)), 0);
+	assert_int_equal(blk_close(there, NULL), 0);
+	assert_int_equal(raw_retake(here, &eb), 0);
+	refuse(f, &by_path, -EBUSY, "in use");
+	assert_int_equal(blk_sync_read(here, 0, buf, sizeof(buf)), 0);
+	assert_int_equal(buf[0], 't');
+	/* One that is closed while it is released leaves the new owner's lock alone. */
+	raw_release(here);
+	there = raw_fixture_open(f, &by_path);
+	assert_int_equal(blk_close(here, NULL), 0);
+	refuse(f, &by_path, -EBUSY, "in use");
+	assert_int_equal(blk_close(there, NULL), 0);
+}
+
 static void a_descriptor_that_does_not_allow_it_is_refused_and_left_alone(void **state)
 {
 	struct raw_fixture *f = *state;
@@ -347,6 +379,7 @@ int main(void)
 		WITH_FILE(there_is_one_writer_or_many_readers),
 		WITH_FILE(a_lock_of_another_process_names_it_and_ends_with_it),
 		WITH_FILE(a_passed_descriptor_is_taken_with_its_lock),
+		WITH_FILE(a_released_disk_is_somebody_elses_until_it_is_retaken),
 		WITH_FILE(a_descriptor_that_does_not_allow_it_is_refused_and_left_alone),
 		WITH_FILE(a_descriptor_for_another_process_is_locked_already),
 		WITH_FILE(a_created_file_is_sparse_or_reserved),

@@ -27,6 +27,7 @@ void godwit_complete(const char *kind, FILE *out, void *arg);
 
 /* The nouns, each in its own file. */
 extern const struct cli_noun noun_cert;
+extern const struct cli_noun noun_csv;
 extern const struct cli_noun noun_disk;
 extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_host;

@@ -191,6 +191,7 @@ static bool on_view_log(void *arg, struct view_log *out)
 		.last_hash = r->last.hash,
 		.commit_index = r->commit < r->last.index ? r->commit : r->last.index,
 		.level = r->level,
+		.incomplete = r->config.count == 0, /* a new disk: what it once had, it has not */
 		.config = &r->config,
 	};
 	return true;
@@ -291,8 +292,9 @@ static void on_view_formed(void *arg, const struct view *view)
 	r->next = r->last;
 	r->config_written = 0;
 	r->live = best->last_index;
-	r->matched = self->in_sync ||
-	             (r->last.index == best->last_index && r->last.hash == best->last_hash);
+	r->blank = r->config.count == 0;
+	r->matched = self->in_sync || (!r->blank && r->last.index == best->last_index &&
+	                               r->last.hash == best->last_hash);
 	r->ack_count = 0;
 	for (uint32_t i = 0; i < view->count; i++) {
 		if (view->members[i].said && !view->members[i].skipped) {
@@ -732,6 +734,10 @@ void rsm_on_tick(struct rsm *r, uint64_t now_ns, uint64_t wall_ns)
 	slots_tick(r);
 	if (r->state == RSM_HALTED) {
 		return;
+	}
+	if (r->state == RSM_ACTIVE && r->blank) { /* has all now, and a vote for the next view */
+		r->blank = false;
+		view_again(&r->view);
 	}
 	view_on_tick(&r->view, now_ns);
 	rsm_fetch_tick(r);

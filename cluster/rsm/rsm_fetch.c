@@ -11,15 +11,22 @@
 
 #include "cluster/rsm/rsm_int.h"
 
+/* A node that never had a configuration needs the whole state: the first one is in no entry. */
+static bool fetch_blank(const struct rsm *r)
+{
+	return r->config.count == 0;
+}
+
 static void fetch_send(struct rsm *r)
 {
+	uint32_t chunk = r->fetch_chunk == 0 && fetch_blank(r) ? 1 : r->fetch_chunk;
 	struct {
 		uint8_t frame[sizeof(struct frame_wire)];
 		struct rsm_fetch_wire w;
 	} msg = {.w = {.epoch = le64_make(r->epoch),
 	               .index = le64_make(r->last.index),
 	               .hash = le64_make(r->last.hash),
-	               .chunk = le32_make(r->fetch_chunk)}};
+	               .chunk = le32_make(chunk)}};
 
 	r->fetch_ns = r->now_ns;
 	r->cfg.io->unicast(r->cfg.io->arg, r->leader, &msg,
@@ -219,7 +226,7 @@ static void take_entries(struct rsm *r, const struct rsm_msg *m)
 	const uint8_t *at = m->rest;
 	size_t left = m->rest_len;
 
-	if (r->fetch_chunk != 0 || m->hash != r->last.hash) {
+	if (r->fetch_chunk != 0 || fetch_blank(r) || m->hash != r->last.hash) {
 		return; /* the answer to an older question */
 	}
 	for (uint32_t i = 0; i < m->count; i++) {
@@ -264,7 +271,8 @@ static void take_pairs(struct rsm *r, const struct rsm_msg *m)
 	const uint8_t *at = m->rest;
 	size_t left = m->rest_len;
 
-	if (m->chunk == 1 && r->fetch_chunk == 0 && m->mark.applied.index > r->applied.index) {
+	if (m->chunk == 1 && r->fetch_chunk == 0 && m->mark.config.count != 0 &&
+	    (m->mark.applied.index > r->applied.index || fetch_blank(r))) {
 		r->fetch_chunk = 1;
 		if (!rsm_stored(r, store->ops->stage_begin(store))) {
 			return;

@@ -113,6 +113,7 @@ struct rsm {
 	uint64_t config_written; /* leader: index of the last configuration on its way */
 
 	/* Fetching. */
+	bool blank;   /* we had no configuration when the view was formed */
 	bool matched; /* our log is a beginning of the leader's */
 	bool fetching;
 	uint64_t live;        /* highest index the leader has shown */

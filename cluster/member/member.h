@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLUSTER_MEMBER_MEMBER_H
+#define CLUSTER_MEMBER_MEMBER_H
+
+/*
+ * member - this node's copy of the cluster database, running: tables (cluster/db), log
+ * (cluster/rsm), its file (SQLite) and corosync on one event loop. Without a group it is a cluster
+ * of one: a stand-alone host runs the same code without corosync.
+ *
+ * Reading is local: member_db(). Whether it may be out of date says member_status().stale; who must
+ * not read anything older than what anybody was told before waits for member_barrier() first.
+ * Writing is member_propose(): the answer is the command's result, or "unknown", never a guess.
+ *
+ * Threads: the loop's. Callbacks come from the loop, never from within the call that asked.
+ */
+
+#include "base/attr.h"
+#include "cluster/db/db.h"
+#include "cluster/db/db_cmd.h"
+#include "cluster/rsm/rsm.h"
+
+struct loop;
+struct errbuf;
+struct member;
+
+#define MEMBER_LEVEL 1u /* the functional level of this program */
+
+struct member_cfg {
+	struct loop *loop;   /* borrowed until close */
+	const char *path;    /* of the database file */
+	const char *group;   /* of corosync's processes; NULL: alone, without corosync */
+	uint32_t nodeid;     /* ours, as in corosync.conf */
+	struct guid cluster; /* for a new file */
+	struct guid uuid;    /* of this node, for a new file */
+	const struct view_config *config; /* for a new file: who votes; NULL: joins, will be told */
+	void (*changed)(void *arg);       /* look at member_status(); may be NULL */
+	void *arg;
+};
+
+/*
+ * member_open() - Returns 0; as rsm_sqlite_open(), rsm_create() and coro_open().
+ */
+MUST_USE int member_open(const struct member_cfg *cfg, struct member **out, struct errbuf *eb);
+
+/* member_close() - leave the group. Proposals under way are forgotten without a call. NULL is
+ * fine. */
+void member_close(struct member *m);
+
+/* member_db() - the tables. Read, and watch; db_apply() is not for you. */
+struct db *member_db(struct member *m);
+
+void member_status(const struct member *m, struct rsm_status *out);
+
+/* member_view() - members and incarnations. */
+const struct view *member_view(const struct member *m);
+
+/* member_config() - who votes, as appended last. */
+const struct view_config *member_config(const struct member *m);
+
+/*
+ * member_propose() - a command that db_cmd_end() finished; copied.
+ * @timeout_ns: then @fn hears RSM_UNKNOWN. @fn: result->status is db_result.status.
+ * Returns 0; as rsm_propose().
+ */
+MUST_USE int member_propose(struct member *m, const struct db_cmd *cmd, uint64_t timeout_ns,
+                            rsm_done_fn fn, void *arg);
+
+/* member_barrier() - @fn with RSM_DONE: all that was answered before is in member_db(). As
+ * above. */
+MUST_USE int member_barrier(struct member *m, uint64_t timeout_ns, rsm_done_fn fn, void *arg);
+
+/* member_configure() - another configuration: one node or vote more or less. As above. */
+MUST_USE int member_configure(struct member *m, const struct view_config *config,
+                              uint64_t timeout_ns, rsm_done_fn fn, void *arg);
+
+#endif

@@ -669,6 +669,22 @@ static int partition_devices_load(struct partition *p, struct load *l)
 	return err;
 }
 
+/* The guest uses a device that this VM does not have, or that only a newer version knows. */
+static int partition_sections_check(struct load *l)
+{
+	const char *left = load_unread(l);
+
+	if (left == NULL) {
+		return 0;
+	}
+	(void)load_fail(l, -EPROTONOSUPPORT,
+	                "the state has a section \"%s\" that nothing here "
+	                "knows",
+	                left);
+	errbuf_hint(l->eb, "load it with the definition and the version that saved it");
+	return load_error(l);
+}
+
 int partition_load(struct partition *p, struct load *l)
 {
 	int err;
@@ -692,7 +708,10 @@ int partition_load(struct partition *p, struct load *l)
 	if (err == 0) {
 		err = kvm_vm_load(p->vm, l);
 	}
-	return err != 0 ? err : partition_devices_load(p, l);
+	if (err == 0) {
+		err = partition_devices_load(p, l);
+	}
+	return err != 0 ? err : partition_sections_check(l);
 }
 
 int partition_saved(struct partition *p)

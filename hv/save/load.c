@@ -153,6 +153,19 @@ int load_error(const struct load *l)
 	return l->error;
 }
 
+/* load_init() has counted them: at most SAVE_SECTIONS_MAX. */
+static void load_note_opened(struct load *l, const struct load_frame *opened)
+{
+	struct load_frame f;
+	uint32_t index = 0;
+
+	for (size_t at = 0; load_next(l, &at, &f) && f.payload_at != opened->payload_at;) {
+		index++;
+	}
+	CHECK(index < SAVE_SECTIONS_MAX);
+	l->opened[index / 64] |= 1ull << (index % 64);
+}
+
 int load_begin(struct load *l, const char *name, uint32_t version_max)
 {
 	struct load_frame f;
@@ -173,6 +186,7 @@ int load_begin(struct load *l, const char *name, uint32_t version_max)
 		l->section[0] = '\0';
 		return l->error;
 	}
+	load_note_opened(l, &f);
 	l->version = f.version;
 	l->at = f.payload_at;
 	l->section_end = f.end;
@@ -290,6 +304,12 @@ const uint8_t *load_blob(struct load *l, uint32_t max_bytes, uint32_t *len_bytes
 	return at;
 }
 
+/* The name lies in the blob with its NUL, so it lives as long as that. */
+static const char *load_frame_name(const struct load *l, const struct load_frame *f)
+{
+	return (const char *)l->buf + f->payload_at - sizeof(f->name);
+}
+
 const char *load_unknown(const struct load *l, const char *const *known, size_t count)
 {
 	struct load_frame f;
@@ -301,8 +321,21 @@ const char *load_unknown(const struct load *l, const char *const *known, size_t 
 			found = strcmp(known[i], f.name) == 0;
 		}
 		if (!found) {
-			/* The name lies in the blob with its NUL, so it lives as long as that. */
-			return (const char *)l->buf + f.payload_at - sizeof(f.name);
+			return load_frame_name(l, &f);
+		}
+	}
+	return NULL;
+}
+
+const char *load_unread(const struct load *l)
+{
+	struct load_frame f;
+	uint32_t index = 0;
+
+	for (size_t at = 0; load_next(l, &at, &f); index++) {
+		if ((f.flags & SAVE_MANDATORY) != 0 &&
+		    (l->opened[index / 64] & 1ull << (index % 64)) == 0) {
+			return load_frame_name(l, &f);
 		}
 	}
 	return NULL;

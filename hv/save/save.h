@@ -70,6 +70,7 @@ struct load {
 	size_t section_end; /* first byte behind it; 0 = none is open */
 	uint32_t version;   /* of the open section */
 	char section[SAVE_NAME_MAX + 1];
+	uint64_t opened[SAVE_SECTIONS_MAX / 64]; /* bit per section, in the blob's order */
 	int error;
 	struct errbuf *eb; /* borrowed; may be NULL */
 };
@@ -113,5 +114,11 @@ MUST_USE int load_error(const struct load *l);
  * calls it before it touches anything.
  */
 const char *load_unknown(const struct load *l, const char *const *known, size_t count);
+
+/*
+ * load_unread() - the first mandatory section that load_begin() has not opened so far, or NULL: for
+ * a reader that knows only at the end which sections are its own.
+ */
+const char *load_unread(const struct load *l);
 
 #endif

@@ -469,6 +469,43 @@ static void the_state_of_another_machine_is_refused(void **state)
 	box_free(b);
 }
 
+/* A device that is not there is refused, unless its section says that it does not matter. */
+static void a_section_that_nobody_reads_is_refused(void **state)
+{
+	struct box *a = box_new(guest_count, sizeof(guest_count), 1);
+	uint8_t *blob;
+	size_t len;
+
+	(void)state;
+	box_start(a);
+	box_save(a, &blob, &len);
+	for (int mandatory = 0; mandatory < 2; mandatory++) {
+		struct box *b = box_new(guest_count, sizeof(guest_count), 1);
+		struct errbuf eb = {0};
+		struct save s;
+		uint8_t *more;
+		uint8_t *both;
+		size_t more_len;
+
+		save_init(&s);
+		save_begin(&s, "teapot.0", 1, mandatory == 1);
+		save_end(&s);
+		assert_int_equal(save_finish(&s, &more, &more_len), 0);
+		both = malloc(len + more_len);
+		assert_non_null(both);
+		memcpy(both, blob, len);
+		memcpy(both + len, more, more_len);
+		assert_int_equal(box_load(b, both, len + more_len, &eb),
+		                 mandatory == 1 ? -EPROTONOSUPPORT : 0);
+		assert_true((strstr(eb.text, "teapot.0") != NULL) == (mandatory == 1));
+		free(both);
+		free(more);
+		box_free(b);
+	}
+	free(blob);
+	box_free(a);
+}
+
 static void a_kernel_that_cannot_boot_leaves_it_off(void **state)
 {
 	struct box *b = box_new(guest_off, sizeof(guest_off), 1);
@@ -497,6 +534,7 @@ int main(void)
 		cmocka_unit_test(all_processors_start_and_stop),
 		cmocka_unit_test(a_saved_guest_goes_on_in_another_partition),
 		cmocka_unit_test(the_state_of_another_machine_is_refused),
+		cmocka_unit_test(a_section_that_nobody_reads_is_refused),
 		cmocka_unit_test(a_kernel_that_cannot_boot_leaves_it_off),
 	};
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);

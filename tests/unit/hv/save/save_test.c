@@ -164,6 +164,9 @@ static void unknown_mandatory_sections_are_found(void **state)
 	assert_int_equal(load_init(&l, golden, sizeof(golden), NULL), 0);
 	assert_null(load_unknown(&l, known, 2));
 	assert_string_equal(load_unknown(&l, known, 1), "vmbus");
+	assert_string_equal(load_unread(&l), "vmbus");
+	assert_int_equal(load_begin(&l, "vmbus", 2), 0);
+	assert_null(load_unread(&l)); /* the other one is optional */
 }
 
 static void a_section_twice_is_refused(void **state)

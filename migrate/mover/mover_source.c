@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/tls.h"
 #include "hv/config/vm_config.h"
+#include "hv/mem/gmem.h"
 #include "hv/partition/partition.h"
 #include "hv/save/save.h"
 #include "hv/worker/control.h"
@@ -21,6 +22,16 @@
 #define SOURCE_RETRIES_MAX 1500u /* 30 s: whoever reads an image in between is done by then */
 
 /* ---- the guest, for the source's thread ---- */
+
+/* Memory that the guest never touched is not looked at: that would allocate it. */
+static int mover_data(void *guest, uint32_t range, uint64_t *page, uint64_t *count)
+{
+	struct mover *m = guest;
+	struct gmem_slot slot;
+
+	gmem_slot(partition_mem(worker_partition(m->w)), range, &slot);
+	return source_memfd_data(slot.fd, slot.fd_offset_bytes, slot.len_bytes, page, count);
+}
 
 static int mover_dirty_start(void *guest, struct errbuf *eb)
 {
@@ -193,6 +204,7 @@ static void mover_save(void *guest, uint8_t **buf, size_t *len_bytes, move_done_
 
 static const struct source_guest_ops mover_source_ops = {
 	.map = mover_memory,
+	.data = mover_data,
 	.dirty_start = mover_dirty_start,
 	.dirty_fetch = mover_dirty_fetch,
 	.dirty_stop = mover_dirty_stop,

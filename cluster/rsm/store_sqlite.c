@@ -323,6 +323,9 @@ static int queue_mark(struct store *s, const struct rsm_mark *mark)
 
 static void tail_drop(struct store *s, size_t from, size_t count)
 {
+	if (count == 0) {
+		return; /* there may be no array yet */
+	}
 	for (size_t i = from; i < from + count; i++) {
 		free(s->tail[i]);
 	}

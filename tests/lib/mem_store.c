@@ -172,6 +172,9 @@ static void pairs_del(struct mem_pairs *p, const struct blob *key)
 
 static void log_cut(struct mem_state *s, size_t from, size_t to)
 {
+	if (from == to) {
+		return; /* there may be no array yet */
+	}
 	for (size_t i = from; i < to; i++) {
 		blob_put(s->log[i].payload);
 	}
@@ -519,6 +522,9 @@ struct mem_store *mem_store_create(const struct rsm_mark *mark)
 
 static void ops_drop(struct mem_store *m, size_t count)
 {
+	if (count == 0) {
+		return;
+	}
 	for (size_t i = 0; i < count; i++) {
 		op_drop(&m->ops[i]);
 	}

@@ -193,7 +193,8 @@ struct csv_stat {
 /*
  * An operation: fill in what its type names, submit, keep it and what it points to until it comes
  * out of csv_meta_completed(). Extend, convert and punch may do less than asked (count says how
- * much, from the start): ask again for the rest. generation 0 = whatever is there.
+ * much, from the start; a punch of many fragments perhaps 0): ask again for the rest.
+ * generation 0 = whatever is there.
  *
  * @result: 0, or besides what is said above: -ESTALE no such inode (any more); -EINVAL an argument;
  * -ENAMETOOLONG; -EISDIR, -ENOTDIR; -EUCLEAN the volume is damaged; -EIO; -EROFS.

@@ -154,12 +154,11 @@ int extent_mark(const struct tree *t, const struct range *r, bool unwritten, uin
 	return err != 0 ? err : extent_add(t, &middle);
 }
 
-static int mark_all(const struct tree *t, const struct range *r)
+/* r->from moves on, as far as one transaction goes. */
+static int mark_all(const struct tree *t, struct range *r)
 {
-	struct range rest = *r;
-
-	while (rest.from < rest.to) {
-		int err = extent_mark(t, &rest, true, &rest.from);
+	while (r->from < r->to && cache_room(t->m, OP_STEP_BLOCKS)) {
+		int err = extent_mark(t, r, true, &r->from);
 
 		if (err != 0) {
 			return err;
@@ -199,7 +198,13 @@ int extent_cut(const struct tree *t, const struct range *r, uint64_t *done)
 	}
 	if (end_of(&e) < part.to) {
 		/* A unit in pieces becomes one. */
-		err = mark_all(t, &part);
+		struct range rest = part;
+
+		err = mark_all(t, &rest);
+		if (err == 0 && rest.from < rest.to) {
+			*done = part.from; /* the next transaction goes on */
+			return 0;
+		}
 		if (err == 0) {
 			err = extent_find(t, part.from, &p, &e);
 		}

@@ -17,7 +17,7 @@
 #include "csv/meta/csv_meta.h"
 
 #define OP_TOUCH_MAX 48u   /* blocks that one operation may change */
-#define OP_STEP_BLOCKS 16u /* that one step inside an operation may change, at most */
+#define OP_STEP_BLOCKS 32u /* by one step of it, in the deepest tree a disk can claim */
 #define POOL_RESERVE 48u   /* blocks that only operations which free something may take */
 #define DEPTH_MAX 128u     /* directories above a directory that moves */
 #define PLACE_SLOTS 16u

@@ -39,8 +39,8 @@ struct vm {
 	enum vm_op op;
 	vm_done_fn done; /* of op */
 	void *done_arg;
-	bool asked_off; /* we want the worker to end: not a crash */
-	bool restart_wanted;
+	bool asked_off;                   /* we want the worker to end: not a crash */
+	enum vm_state save_from;          /* what it goes back to if the save fails */
 	uint32_t restarts;                /* by us, since the last start by a user */
 	struct loop_timer *restart_timer; /* owned; NULL until needed */
 	json_t *status;                   /* owned: the worker's last, or NULL */

@@ -449,7 +449,7 @@ static void vm_save_answer(void *arg, int err, json_t *result, const struct errb
 		struct errbuf why = *eb;
 
 		(void)unlink(vm->saving_path);
-		vm_move(vm, VM_RUNNING);
+		vm_move(vm, vm->save_from);
 		vm_finish(vm, err, &why);
 		return;
 	}
@@ -468,7 +468,6 @@ static void vm_save_answer(void *arg, int err, json_t *result, const struct errb
 
 void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 {
-	const enum vm_state from = vm->state;
 	struct errbuf eb = {0};
 	int fd;
 	int err;
@@ -481,11 +480,12 @@ void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 		vm_finish(vm, errbuf_sys(&eb, -errno, "cannot save to %s", vm->saving_path), &eb);
 		return;
 	}
+	vm->save_from = vm->state;
 	vm_move(vm, VM_SAVING);
 	err = link_request(vm->worker, "save", NULL, fd, vm_save_answer, vm);
 	(void)close(fd);
 	if (err != 0) {
-		vm_move(vm, from);
+		vm_move(vm, vm->save_from);
 		vm_finish(vm, errbuf_sys(&eb, err, "cannot save %s", vm->config.name), &eb);
 	}
 }

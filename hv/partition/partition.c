@@ -714,6 +714,15 @@ int partition_load(struct partition *p, struct load *l)
 	return err != 0 ? err : partition_sections_check(l);
 }
 
+int partition_save_cancel(struct partition *p)
+{
+	if (p->state != PARTITION_SAVING) {
+		return -EBUSY;
+	}
+	partition_move(p, PARTITION_PAUSED);
+	return 0;
+}
+
 int partition_saved(struct partition *p)
 {
 	if (p->state != PARTITION_SAVING) {

@@ -157,6 +157,9 @@ size_t partition_console_input(struct partition *p, const void *buf, size_t len_
 MUST_USE int partition_save(struct partition *p, struct save *s);
 MUST_USE int partition_load(struct partition *p, struct load *l);
 
+/* partition_save_cancel() - SAVING to PAUSED: nobody has the state after all. Returns 0; -EBUSY. */
+MUST_USE int partition_save_cancel(struct partition *p);
+
 /* partition_saved() - SAVING to SAVED: somebody else has the state. */
 MUST_USE int partition_saved(struct partition *p);
 

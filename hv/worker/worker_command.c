@@ -195,7 +195,8 @@ static void worker_save_paused(void *arg)
 	w->pending_fd = -1;
 	if (err != 0) {
 		log_err(TAG, "save failed vm=%s reason=%s", w->vm.name, errbuf_text(&eb, err));
-		if (partition_resume(w->partition) != 0) {
+		if (partition_save_cancel(w->partition) != 0 ||
+		    (!w->was_paused && partition_resume(w->partition) != 0)) {
 			log_err(TAG, "resume after a failed save refused vm=%s", w->vm.name);
 		}
 		worker_finish(w, err, &eb);
@@ -228,7 +229,8 @@ static void worker_save(struct worker *w, struct control_request *req)
 		return;
 	}
 	w->pending_fd = req->fds[0];
-	if (partition_state_get(w->partition) == PARTITION_PAUSED) {
+	w->was_paused = partition_state_get(w->partition) == PARTITION_PAUSED;
+	if (w->was_paused) {
 		req->fds[0] = -1;
 		worker_save_paused(w);
 		return;

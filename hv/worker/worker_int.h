@@ -76,6 +76,7 @@ struct worker {
 	void *ext;
 	bool over; /* the VM is off: leave the loop */
 	bool stopping;
+	bool was_paused;     /* before the save that is under way */
 	bool arrived;        /* restored, not yet resumed: its network does not know where it is */
 	uint64_t started_ns; /* monotonic, of the last start; 0 = never */
 	/* The one asynchronous command in progress. */

@@ -215,7 +215,7 @@ class Life(Case):
         self.until("a", "saved")
         self.assertTrue(self.saved("a").exists())
 
-    def test_a_save_that_fails_leaves_it_running(self):
+    def test_a_save_that_fails_leaves_it_as_it_was(self):
         self.define("a")
         self.godwit("vm", "start", "a")
         self.tell("a", "save", "fail")
@@ -224,6 +224,9 @@ class Life(Case):
         self.assertIn("as the script says", done.stderr)
         self.assertEqual(self.states()["a"], "running")
         self.assertFalse((self.files("a", "state") / "saving.state").exists())
+        self.godwit("vm", "pause", "a")
+        self.assertNotEqual(self.godwit("vm", "save", "a", check=False).returncode, 0)
+        self.assertEqual(self.states()["a"], "paused")
 
     def test_a_restored_guest_runs_when_its_state_is_gone(self):
         self.define("a")

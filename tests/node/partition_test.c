@@ -461,7 +461,10 @@ static void the_state_of_another_machine_is_refused(void **state)
 	box_save(a, &blob, &len);
 	assert_int_equal(box_load(b, blob, len, &eb), -EBADMSG);
 	assert_non_null(strstr(eb.text, "other memory or VPs"));
-	/* The one that was saved may go on after all. */
+	/* The one that was saved may go on after all, or stay paused. */
+	assert_int_equal(partition_save_cancel(a->p), 0);
+	assert_int_equal(partition_state_get(a->p), PARTITION_PAUSED);
+	assert_int_equal(partition_save_cancel(a->p), -EBUSY);
 	assert_int_equal(partition_resume(a->p), 0);
 	BOX_UNTIL(a, counter(a) > 1000);
 	free(blob);

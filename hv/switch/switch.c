@@ -11,12 +11,15 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "hv/manager/store.h"
 #include "hv/switch/netlink.h"
 #include "hv/switch/switch_int.h"
 #include "hv/switch/tap.h"
 
 #define TAG SWITCH_TAG
+#define PAUSE_FIRST_NS (2 * NS_PER_S)
+#define PAUSE_MAX_NS (60 * NS_PER_S)
 
 void switch_event(struct switch_one *one, const char *event, const char *fmt, ...)
 {
@@ -144,10 +147,34 @@ static int switch_try(struct switch_one *one, struct errbuf *eb)
 	}
 	one->err = err;
 	one->error = error;
+	if (err != 0) {
+		loop_timer_arm(one->owner->again, one->owner->pause_ns);
+	}
 	if (eb != NULL) {
 		*eb = error;
 	}
 	return err;
+}
+
+/* A busy host that starts, an uplink that comes late: what failed is tried again, less often each
+ * time. */
+static void switch_again(void *arg)
+{
+	struct switches *s = arg;
+	bool failed = false;
+
+	s->pause_ns = s->pause_ns * 2 < PAUSE_MAX_NS ? s->pause_ns * 2 : PAUSE_MAX_NS;
+	for (uint32_t i = 0; i < s->count; i++) {
+		if (s->ones[i]->err != 0) {
+			if (switch_try(s->ones[i], NULL) == 0) {
+				switch_event(s->ones[i], "switch.restored", "it works now");
+			}
+			failed = failed || s->ones[i]->err != 0;
+		}
+	}
+	if (!failed) {
+		s->pause_ns = PAUSE_FIRST_NS;
+	}
 }
 
 static int switch_dirs(const struct switches_cfg *cfg, struct errbuf *eb)
@@ -178,7 +205,11 @@ int switches_create(const struct switches_cfg *cfg, struct switches **out, struc
 		return errbuf_sys(eb, -ENOMEM, "switches");
 	}
 	s->cfg = *cfg;
+	s->pause_ns = PAUSE_FIRST_NS;
 	err = switch_dirs(cfg, eb);
+	if (err == 0 && loop_timer_new(cfg->loop, switch_again, s, &s->again) != 0) {
+		err = errbuf_sys(eb, -ENOMEM, "switches");
+	}
 	if (err == 0) {
 		err = netlink_open(&s->nl, eb);
 	}
@@ -202,6 +233,7 @@ void switches_destroy(struct switches *s)
 		for (uint32_t i = 0; i < s->count; i++) {
 			switch_free(s->ones[i]);
 		}
+		loop_timer_del(s->again);
 		netlink_close(s->nl);
 		free(s);
 	}

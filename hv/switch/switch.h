@@ -14,7 +14,8 @@
  * starts; what is right already is not touched, so a restart disturbs nobody. Only interfaces
  * with our names and our alias are changed, and uplinks that a definition names. A switch that
  * cannot be made (its uplink is not there) does not keep the others or the service from working:
- * it says why in its status, and is tried again when an adapter wants it.
+ * it says why in its status, and is tried again: after 2 s, then ever less often, and when an
+ * adapter wants it.
  *
  * Thread: the loop's. Requests to the kernel and nft(8) are waited for (milliseconds each).
  */

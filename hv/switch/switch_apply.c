@@ -18,7 +18,7 @@
 
 #define TAG SWITCH_TAG
 #define BRIDGE_ALIAS "godwit switch "
-#define NFT_TIMEOUT_NS (10ull * NS_PER_S) /* it takes some 20 ms */
+#define NFT_TIMEOUT_NS (20ull * NS_PER_S) /* it takes some 20 ms; the watchdog waits 30 s */
 #define FORWARD_PATH "/proc/sys/net/ipv4/ip_forward"
 
 /* ---- the bridge ---- */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "hv/manager/store.h"
 #include "hv/switch/netlink.h"
 #include "hv/switch/switch_int.h"
@@ -283,6 +284,7 @@ static int change_make(struct switch_one *now, struct switch_one *next, struct e
 	if (err != 0) {
 		now->err = switch_apply(now, &now->error);
 		if (now->err != 0) {
+			loop_timer_arm(s->again, s->pause_ns);
 			log_err(TAG, "a switch cannot be made again switch=%s text=\"%s\"",
 			        now->def.name, now->error.text);
 		}

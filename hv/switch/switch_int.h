@@ -24,7 +24,9 @@ struct switch_one {
 
 struct switches {
 	struct switches_cfg cfg;
-	struct netlink *nl; /* owned */
+	struct netlink *nl;       /* owned */
+	struct loop_timer *again; /* owned: another try for those that failed */
+	uint64_t pause_ns;        /* before it */
 	uint32_t count;
 	struct switch_one *ones[SWITCHES_MAX]; /* owned, in order of names */
 };

@@ -167,6 +167,8 @@ class Net(vm_test.Node):
         self.lab.do("kill", "n1")
         self.lab.do("start", "n1")
         self.start_godwitd()
+        wait_for("the switches work, on a busy machine too", lambda: all(
+            self.godwit_json(f"switch show {name}")["state"] == "ok" for name in before), 120)
         for name, was in before.items():
             now = self.godwit_json(f"switch show {name}")
             for status in (was, now):

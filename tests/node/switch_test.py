@@ -382,6 +382,16 @@ class Restart(Case):
         self.assertEqual((self.show("s")["bridge"], self.show("s")["state"]), (bridge, "ok"))
         self.assertTrue(ping("g1", OUTSIDE))
 
+    def test_one_that_failed_works_when_its_uplink_comes(self):
+        self.create("s", "external", "--uplink", "up1")
+        self.stop()
+        run("ip", "link", "set", "up1", "name", "gone1")
+        self.start()
+        self.assertEqual(self.show("s")["state"], "failed")
+        run("ip", "link", "set", "gone1", "name", "up1")
+        wait_for("it is tried again", lambda: self.show("s")["state"] == "ok")
+        self.assertIn("switch.restored", self.godwit("event", "list").stdout)
+
     def test_an_adopted_vm_stops_and_starts_at_once(self):
         self.create("s", "private")
         self.guest("g1", "switch=s", cpus=2)

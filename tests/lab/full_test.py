@@ -34,7 +34,7 @@ DEADLINE_S = 300  # for what takes half a minute on an idle machine
 class Full(vm_test.Node):
     """One node, one guest for all: booting it takes longer than the rest."""
 
-    options = ("--nodes", "1", "--memory", "3G", "--cpus", "2", "--lun", "3G")
+    options = ("--nodes", "1", "--memory", "3G", "--cpus", "1", "--lun", "3G")
 
     @classmethod
     def setUpClass(cls):

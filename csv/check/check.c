@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/attr.h"
 #include "base/bitmap.h"
 #include "base/fault.h"
 #include "csv/check/check_int.h"
 
 #define TEXT_MAX 600u
 #define LOST_DIR "lost+found"
+
+static void say(struct check *c, bool fault, const char *fmt, va_list args) PRINTF_LIKE(3, 0);
 
 static void say(struct check *c, bool fault, const char *fmt, va_list args)
 {

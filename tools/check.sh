@@ -63,6 +63,7 @@ step_tsan() { preset tsan 'unit|sec'; } # simulations have one thread
 step_headers() { # every header compiles alone
 	GW_CFLAGS=$(pkg-config --cflags libnl-3.0) # the only library whose headers lie elsewhere
 	export GW_CFLAGS
+	# shellcheck disable=SC2016 # the inner shell expands it
 	sources '*.h' | xargs -P "$jobs" -I@ sh -c \
 		'echo "#include \"@\"" | cc -std=c17 -D_GNU_SOURCE -Wall -Werror -fsyntax-only -I. -Ibuild/debug $GW_CFLAGS -x c - || { echo "header does not stand alone: @"; exit 255; }'
 }

@@ -202,7 +202,9 @@ int kvm_vm_create(const struct kvm_vm_cfg *cfg, struct kvm_vm **out, struct errb
 	if (err != 0) {
 		goto destroy_vm;
 	}
-	vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
+	do { /* a signal of ours may interrupt it */
+		vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
+	} while (vm->vm_fd < 0 && errno == EINTR);
 	if (vm->vm_fd < 0) {
 		err = errbuf_sys(eb, -errno, "cannot create a VM");
 		goto destroy_vm;

@@ -66,7 +66,9 @@ static void transport_advance(struct iovec **iov, int *count, size_t bytes)
 	while (bytes != 0) {
 		size_t step = bytes < (*iov)->iov_len ? bytes : (*iov)->iov_len;
 
-		(*iov)->iov_base = (char *)(*iov)->iov_base + step;
+		if (step != 0) { /* an empty piece may have no address */
+			(*iov)->iov_base = (char *)(*iov)->iov_base + step;
+		}
 		(*iov)->iov_len -= step;
 		bytes -= step;
 		if ((*iov)->iov_len == 0) {

@@ -198,8 +198,29 @@ static void the_kept_pairs_are_the_table(void)
 		assert_int_equal(kept->in_place, r->in_place);
 	}
 	for (uint32_t id = 1; id <= ROLE_NODES_MAX; id++) {
-		assert_memory_equal(role_table_node(again, id), role_table_node(table, id),
-		                    sizeof(struct role_node));
+		const struct role_node *n = role_table_node(table, id);
+		const struct role_node *kept = role_table_node(again, id);
+
+		assert_int_equal(kept == NULL, n == NULL);
+		if (n == NULL) {
+			continue;
+		}
+		assert_int_equal(kept->id, n->id);
+		assert_int_equal(kept->state, n->state);
+		assert_int_equal(kept->inc, n->inc);
+		assert_int_equal(kept->drain, n->drain);
+		assert_int_equal(kept->proof, n->proof);
+		assert_int_equal(kept->proof_volumes, n->proof_volumes);
+		assert_int_equal(kept->slots_alive, n->slots_alive);
+		assert_int_equal(kept->lease_proof, n->lease_proof);
+		assert_int_equal(kept->since_ms, n->since_ms);
+		assert_int_equal(kept->quarantine_until_ms, n->quarantine_until_ms);
+		assert_memory_equal(kept->exits_ms, n->exits_ms, sizeof(n->exits_ms));
+		assert_int_equal(kept->renew_seq, n->renew_seq);
+		assert_int_equal(kept->lease_ms, n->lease_ms);
+		assert_int_equal(kept->paths, n->paths);
+		assert_int_equal(kept->memory_bytes, n->memory_bytes);
+		assert_int_equal(kept->cpus, n->cpus);
 	}
 	role_table_destroy(again);
 }

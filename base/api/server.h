@@ -32,6 +32,7 @@ struct loop;
 struct tls_ctx;
 
 #define API_PEER_NAME_MAX 64 /* of a certificate's name, with NUL */
+#define API_PEER_ADDR_MAX 46 /* of a numeric address, with NUL */
 
 #define API_BODY_MAX (1u << 20)             /* a VM definition is some KiB */
 #define API_BODY_TOTAL_MAX (32u << 20)      /* all bodies being received at once; then 503 */
@@ -50,6 +51,7 @@ struct api_peer {
 	pid_t pid;                    /* may be dead and reused by now: for the log only */
 	bool node;                    /* TLS: a node's certificate, else a user's */
 	char name[API_PEER_NAME_MAX]; /* TLS: the name in the certificate; local: "" */
+	char addr[API_PEER_ADDR_MAX]; /* TLS: numeric, where it connected from; local: "" */
 };
 
 /* What a handler did. */

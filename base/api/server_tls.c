@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/api/server_int.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
@@ -94,6 +95,32 @@ static uint32_t api_server_count_name(const struct api_server *server, const cha
 
 static void api_relay_ready(int fd, uint32_t events, void *arg);
 
+/* Numeric; "" if it has gone already. IPv4 as such, whatever socket it came through. */
+static void api_relay_addr(int fd, char out[API_PEER_ADDR_MAX])
+{
+	struct sockaddr_storage from = {0};
+	socklen_t len = sizeof(from);
+	const char *text;
+
+	_Static_assert(API_PEER_ADDR_MAX >= INET6_ADDRSTRLEN, "the longest address");
+	out[0] = '\0';
+	if (getpeername(fd, (struct sockaddr *)&from, &len) != 0) {
+		return;
+	}
+	if (from.ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&from;
+
+		text = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)
+		               ? inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], out,
+		                           API_PEER_ADDR_MAX)
+		               : inet_ntop(AF_INET6, &in6->sin6_addr, out, API_PEER_ADDR_MAX);
+	} else {
+		text = inet_ntop(AF_INET, &((const struct sockaddr_in *)&from)->sin_addr, out,
+		                 API_PEER_ADDR_MAX);
+	}
+	CHECK(text != NULL); /* the room is enough */
+}
+
 /* The client is verified: let libmicrohttpd talk to it. */
 static int api_relay_open(struct api_relay *relay)
 {
@@ -106,6 +133,7 @@ static int api_relay_open(struct api_relay *relay)
 
 	_Static_assert(sizeof(peer.name) == sizeof(tls->name), "same names");
 	memcpy(peer.name, tls->name, sizeof(peer.name));
+	api_relay_addr(relay->tcp, peer.addr);
 	if (server->conn_count >= server->cfg.conn_max ||
 	    api_server_count_name(server, peer.name) >= server->cfg.conn_per_peer_max) {
 		admit = API_CROWDED;

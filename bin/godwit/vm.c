@@ -365,6 +365,17 @@ static const struct cli_cmd cmds[] = {
          .summary = "Save the state of a VM to disk and turn it off",
          .args = some_vms,
          .run = vm_save_run},
+	{.verb = "move",
+         .summary = "Move a running VM to another node",
+         .details =
+                 "Its connections go on. Both nodes must see its disks under the same paths and "
+                 "have "
+                 "the switches it is plugged into. It is a job: it goes on if this command ends.",
+         .examples = "godwit vm move web1 --to n2\n"
+                     "godwit vm move web1 --to n2 --max-blackout 300ms --bandwidth 1G",
+         .args = one_vm,
+         .opts = vm_move_opts,
+         .run = vm_move_run},
 	{.verb = "remove",
          .summary = "Forget a VM that is off; its disks stay",
          .args = some_vms,

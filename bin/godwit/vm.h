@@ -9,8 +9,10 @@
 int vm_create_run(const struct cli_call *call, void *arg);
 int vm_set_run(const struct cli_call *call, void *arg);
 int vm_console_run(const struct cli_call *call, void *arg);
+int vm_move_run(const struct cli_call *call, void *arg);
 
 extern const struct cli_opt vm_create_opts[];
 extern const struct cli_opt vm_set_opts[];
+extern const struct cli_opt vm_move_opts[];
 
 #endif

@@ -16,6 +16,7 @@
 #include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/host_api.h"
 #include "bin/godwitd/job_api.h"
+#include "bin/godwitd/move_api.h"
 #include "bin/godwitd/peer.h"
 #include "bin/godwitd/vm_api.h"
 
@@ -82,6 +83,7 @@ struct parts {
 	struct vm_api *vms;
 	struct job_api *jobs;
 	struct peers *peers;
+	struct move_api *moves;
 	char worker[SOCKET_PATH_MAX]; /* the VMs' program; lives as long as they are served */
 };
 
@@ -132,16 +134,32 @@ static int parts_create(const struct cli_call *call, const struct service_cfg *c
 
 		err = peers_create(&peers_cfg, &p->peers, eb);
 	}
+	if (err == 0) {
+		const struct move_api_cfg move_cfg = {
+			.loop = service_loop(service),
+			.server = p->server,
+			.manager = vm_api_manager(p->vms),
+			.switches = vm_api_switches(p->vms),
+			.jobs = p->jobs,
+			.certs = p->certs,
+			.peers = p->peers,
+			.port = (uint16_t)cli_number(call, "port", 0),
+		};
+
+		err = move_api_create(&move_cfg, &p->moves, eb);
+	}
 	return err;
 }
 
 static void parts_destroy(struct parts *p)
 {
+	move_api_stop(p->moves);
 	peers_destroy(p->peers);
 	host_api_stop(p->host);
 	vm_api_stop(p->vms);
 	job_api_stop(p->jobs);
 	api_server_destroy(p->server);
+	move_api_destroy(p->moves);
 	cert_api_destroy(p->certs);
 	job_api_destroy(p->jobs);
 	vm_api_destroy(p->vms);

@@ -2,14 +2,18 @@
 #include "bin/godwitd/peer.h"
 
 #include <errno.h>
+#include <netdb.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/api/client.h"
+#include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/list.h"
@@ -32,9 +36,14 @@ struct peer_job {
 	enum api_method method;
 	json_t *body; /* owned: a copy of its own, reference counts are not shared by threads */
 	uint32_t timeout_ms;
-	peer_done_fn fn;
+	peer_done_fn fn;         /* of a call */
+	peer_dialled_fn dialled; /* of a dial; NULL: it is a call */
 	void *arg;
 	struct api_result result;
+	char host[PEER_URL_MAX]; /* of a dial */
+	uint16_t port;
+	int fds[PEER_SOCKETS_MAX]; /* owned */
+	uint32_t fd_count, fd_want;
 	struct errbuf eb;
 	int err;
 };
@@ -53,10 +62,95 @@ struct peers {
 
 static void peer_job_free(struct peer_job *job)
 {
+	while (job->fd_count != 0) {
+		(void)close(job->fds[--job->fd_count]);
+	}
 	api_result_fini(&job->result);
 	json_decref(job->body);
 	free(job->path);
 	free(job);
+}
+
+static int peer_connect_one(const struct addrinfo *to, uint64_t deadline_ns)
+{
+	int fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	int err = fd < 0 ? -errno : 0;
+	socklen_t len = sizeof(err);
+
+	if (err == 0 && connect(fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS) {
+		err = -errno;
+	}
+	while (err == 0) {
+		uint64_t now = clock_now_ns();
+		int ready = now < deadline_ns
+		                    ? poll(&p, 1, (int)((deadline_ns - now) / NS_PER_MS) + 1)
+		                    : 0;
+
+		if (ready == 0) {
+			err = -ETIMEDOUT;
+		} else if (ready > 0) {
+			err = getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0 ? -errno : -err;
+			break;
+		} else if (errno != EINTR) {
+			err = -errno;
+		}
+	}
+	if (err != 0 && fd >= 0) {
+		(void)close(fd);
+	}
+	return err != 0 ? err : fd;
+}
+
+static int peer_dial_all(struct peer_job *job)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	uint64_t deadline_ns = clock_now_ns() + job->timeout_ms * NS_PER_MS;
+	struct addrinfo *list = NULL;
+	char port[8];
+	int err;
+
+	(void)snprintf(port, sizeof(port), "%u", (unsigned)job->port);
+	err = getaddrinfo(job->host, port, &hints, &list);
+	if (err != 0) {
+		return errbuf_set(&job->eb, -EHOSTUNREACH, "%s: %s", job->host, gai_strerror(err));
+	}
+	err = -EHOSTUNREACH;
+	for (const struct addrinfo *at = list; at != NULL && job->fd_count == 0; at = at->ai_next) {
+		for (err = 0; err >= 0 && job->fd_count < job->fd_want;) {
+			err = peer_connect_one(at, deadline_ns);
+			if (err >= 0) {
+				job->fds[job->fd_count++] = err;
+			}
+		}
+	}
+	freeaddrinfo(list);
+	return job->fd_count == job->fd_want
+	               ? 0
+	               : errbuf_sys(&job->eb, err, "cannot connect to %s port %u", job->host,
+	                            (unsigned)job->port);
+}
+
+static void peer_end(struct peer_job *job)
+{
+	struct peers *peers = job->peers;
+	uint64_t one = 1;
+
+	(void)pthread_mutex_lock(&peers->lock);
+	job->done = true;
+	(void)pthread_mutex_unlock(&peers->lock);
+	if (write(peers->done_fd, &one, sizeof(one)) != sizeof(one)) {
+		log_err(TAG, "end of a call not reported error=%s", strerrorname_np(errno));
+	}
+}
+
+static void *peer_dial_thread(void *arg)
+{
+	struct peer_job *job = arg;
+
+	job->err = peer_dial_all(job);
+	peer_end(job);
+	return NULL;
 }
 
 static void *peer_thread(void *arg)
@@ -79,19 +173,13 @@ static void *peer_thread(void *arg)
 		.timeout_ms = job->timeout_ms,
 	};
 	struct api_client *client = NULL;
-	uint64_t one = 1;
 
 	job->err = api_client_create(&cfg, &client, &job->eb);
 	if (job->err == 0) {
 		job->err = api_client_call(client, &call, &job->result, &job->eb);
 	}
 	api_client_destroy(client);
-	(void)pthread_mutex_lock(&peers->lock);
-	job->done = true;
-	(void)pthread_mutex_unlock(&peers->lock);
-	if (write(peers->done_fd, &one, sizeof(one)) != sizeof(one)) {
-		log_err(TAG, "end of a call not reported error=%s", strerrorname_np(errno));
-	}
+	peer_end(job);
 	return NULL;
 }
 
@@ -130,7 +218,13 @@ static void peers_on_done(int fd, uint32_t events, void *arg)
 		return;
 	}
 	while ((job = peers_take(peers)) != NULL) {
-		job->fn(job->arg, job->err, job->err == 0 ? job->result.body : NULL, &job->eb);
+		if (job->dialled != NULL) {
+			job->dialled(job->arg, job->err, job->fds,
+			             job->err == 0 ? job->fd_count : 0, &job->eb);
+		} else {
+			job->fn(job->arg, job->err, job->err == 0 ? job->result.body : NULL,
+			        &job->eb);
+		}
 		peer_job_free(job);
 	}
 }
@@ -210,28 +304,66 @@ static struct peer_job *peer_job_new(struct peers *peers, const struct peer_call
 	return job;
 }
 
+/* Start @job's thread. Frees it on failure. */
+static int peer_begin(struct peers *peers, struct peer_job *job, void *(*thread)(void *arg),
+                      const char *node, struct errbuf *eb)
+{
+	int err;
+
+	/* On the list before the thread can end; only the loop looks at the list. */
+	list_add_tail(&peers->jobs, &job->link);
+	err = -pthread_create(&job->thread, NULL, thread, job);
+	if (err != 0) {
+		list_del(&job->link);
+		peer_job_free(job);
+		return errbuf_sys(eb, err, "cannot call node %s", node);
+	}
+	peers->count++;
+	return 0;
+}
+
+static int peer_room(const struct peers *peers, struct errbuf *eb)
+{
+	return peers->count < PEER_CALLS_MAX
+	               ? 0
+	               : errbuf_set(eb, -EBUSY, "%u calls to other nodes are under way already",
+	                            PEER_CALLS_MAX);
+}
+
 int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn, void *arg,
               struct errbuf *eb)
 {
 	struct peer_job *job;
-	int err;
+	int err = peer_room(peers, eb);
 
-	if (peers->count == PEER_CALLS_MAX) {
-		return errbuf_set(eb, -EBUSY, "%u calls to other nodes are under way already",
-		                  PEER_CALLS_MAX);
+	if (err != 0) {
+		return err;
 	}
 	job = peer_job_new(peers, call, fn, arg);
-	if (job == NULL) {
-		return errbuf_sys(eb, -ENOMEM, "cannot call node %s", call->node);
-	}
-	/* On the list before the thread can end; only the loop looks at the list. */
-	list_add_tail(&peers->jobs, &job->link);
-	err = -pthread_create(&job->thread, NULL, peer_thread, job);
+	return job == NULL ? errbuf_sys(eb, -ENOMEM, "cannot call node %s", call->node)
+	                   : peer_begin(peers, job, peer_thread, call->node, eb);
+}
+
+int peer_dial(struct peers *peers, const struct peer_dial *dial, peer_dialled_fn fn, void *arg,
+              struct errbuf *eb)
+{
+	struct peer_job *job;
+	int err = peer_room(peers, eb);
+
 	if (err != 0) {
-		list_del(&job->link);
-		peer_job_free(job);
-		return errbuf_sys(eb, err, "cannot call node %s", call->node);
+		return err;
 	}
-	peers->count++;
-	return 0;
+	job = gw_calloc(1, sizeof(*job));
+	if (job == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "cannot call node %s", dial->node);
+	}
+	job->peers = peers;
+	job->dialled = fn;
+	job->arg = arg;
+	job->port = dial->port;
+	job->fd_want = dial->count <= PEER_SOCKETS_MAX ? dial->count : PEER_SOCKETS_MAX;
+	job->timeout_ms = dial->timeout_ms;
+	(void)snprintf(job->host, sizeof(job->host), "%.100s",
+	               dial->addr != NULL && dial->addr[0] != '\0' ? dial->addr : dial->node);
+	return peer_begin(peers, job, peer_dial_thread, dial->node, eb);
 }

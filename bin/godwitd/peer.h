@@ -62,4 +62,22 @@ void peers_destroy(struct peers *peers);
 MUST_USE int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn,
                        void *arg, struct errbuf *eb);
 
+#define PEER_SOCKETS_MAX 17u
+
+struct peer_dial {
+	const char *node; /* looked up if @addr is NULL or ""; copied, like the rest */
+	const char *addr;
+	uint16_t port;
+	uint32_t count;      /* sockets, 1..PEER_SOCKETS_MAX */
+	uint32_t timeout_ms; /* for all of them */
+};
+
+/* @fds[count]: connected stream sockets, borrowed: duplicate what is to stay. @err: 0; -errno. */
+typedef void (*peer_dialled_fn)(void *arg, int err, const int *fds, uint32_t count,
+                                const struct errbuf *eb);
+
+/* peer_dial() - connect to a TCP port of another node. As peer_call(). */
+MUST_USE int peer_dial(struct peers *peers, const struct peer_dial *dial, peer_dialled_fn fn,
+                       void *arg, struct errbuf *eb);
+
 #endif

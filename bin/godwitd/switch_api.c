@@ -209,6 +209,11 @@ static const struct api_route switch_routes[] = {
 /* A queue for each processor, so that each has a channel of its own; more than these do not pay. */
 #define QUEUES_MAX 8u
 
+bool switch_api_has(const struct switch_api *api, const char *name)
+{
+	return switches_name(api->switches, name) != NULL;
+}
+
 int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic,
                         struct manager_tap *out, struct errbuf *eb)
 {

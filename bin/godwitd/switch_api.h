@@ -7,6 +7,7 @@
  * where the manager gets the taps of adapters from. Thread: the loop's.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -40,6 +41,9 @@ void switch_api_manager(struct switch_api *api, struct manager *manager);
 
 /* switch_api_destroy() - after the server's end; the switches go on. NULL is fine. */
 void switch_api_destroy(struct switch_api *api);
+
+/* switch_api_has() - is there a switch of that name or id? */
+bool switch_api_has(const struct switch_api *api, const char *name);
 
 /* switch_api_tap_open() - manager_cfg.tap_open; @arg: the struct switch_api. */
 MUST_USE int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic,

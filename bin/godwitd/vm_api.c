@@ -622,6 +622,11 @@ struct manager *vm_api_manager(struct vm_api *api)
 	return api->manager;
 }
 
+struct switch_api *vm_api_switches(struct vm_api *api)
+{
+	return api->switches;
+}
+
 struct vm_store *vm_api_store(struct vm_api *api)
 {
 	return api->store;

@@ -15,6 +15,7 @@ struct api_server;
 struct errbuf;
 struct loop;
 struct manager;
+struct switch_api;
 struct vm_api;
 struct vm_store;
 
@@ -30,9 +31,10 @@ struct vm_api_cfg {
 /* vm_api_create() - open the database, adopt what runs, serve. Returns 0; -errno. */
 MUST_USE int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errbuf *eb);
 
-/* vm_api_manager(), vm_api_store() - what the routes of other modules need; theirs until
- * vm_api_stop() and vm_api_destroy(). */
+/* vm_api_manager(), vm_api_switches(), vm_api_store() - what the routes of other modules need;
+ * theirs until vm_api_stop() (the manager) and vm_api_destroy(). */
 struct manager *vm_api_manager(struct vm_api *api);
+struct switch_api *vm_api_switches(struct vm_api *api);
 struct vm_store *vm_api_store(struct vm_api *api);
 
 /*

@@ -48,4 +48,7 @@ void host_check(const struct host_probe *probe, struct report *report);
  */
 struct json_t *host_show(const struct host_probe *probe);
 
+/* host_memory_available() - what new programs may take without swapping [bytes]; 0 = unknown. */
+uint64_t host_memory_available(const struct hostfs *fs);
+
 #endif

@@ -85,6 +85,11 @@ static void check_pages(const struct host_probe *probe, struct report *report)
 	           fmt_size(size, text));
 }
 
+uint64_t host_memory_available(const struct hostfs *fs)
+{
+	return host_meminfo_bytes(fs, "MemAvailable");
+}
+
 static int count_node(const char *name, void *arg)
 {
 	*(int *)arg += strncmp(name, "node", 4) == 0 && name[4] >= '0' && name[4] <= '9';
@@ -94,7 +99,7 @@ static int count_node(const char *name, void *arg)
 void host_check_memory(const struct host_probe *probe, struct report *report)
 {
 	uint64_t all = host_meminfo_bytes(&probe->fs, "MemTotal");
-	uint64_t unused = host_meminfo_bytes(&probe->fs, "MemAvailable");
+	uint64_t unused = host_memory_available(&probe->fs);
 	uint64_t mode = 0;
 	int nodes = 0;
 	char text[FMT_MAX];

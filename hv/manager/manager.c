@@ -62,11 +62,28 @@ static int manager_add(struct manager *m, const struct vm_config *config, struct
 	return 0;
 }
 
+/* Keep a record of another kind until its VM is loaded. */
+static int manager_load_move(void *arg, const char *key, json_t *value)
+{
+	struct manager *m = arg;
+
+	return json_object_set(m->moves, key, value) == 0 ? 0 : -ENOMEM;
+}
+
+static int manager_load_epoch(void *arg, const char *key, json_t *value)
+{
+	struct manager *m = arg;
+
+	return json_object_set(m->epochs, key, value) == 0 ? 0 : -ENOMEM;
+}
+
 static int manager_load_one(void *arg, const char *key, json_t *value)
 {
 	struct manager *m = arg;
 	struct vm_config config;
 	struct errbuf eb = {0};
+	const json_t *move;
+	json_int_t epoch;
 	struct vm *vm;
 	int err = vm_config_decode(value, &config, &eb);
 
@@ -80,8 +97,20 @@ static int manager_load_one(void *arg, const char *key, json_t *value)
 		vm_config_fini(&config);
 		return err;
 	}
-	vm_adopt(vm);
-	return 0;
+	epoch = json_integer_value(json_object_get(json_object_get(m->epochs, key), "epoch"));
+	vm->epoch = epoch > 0 ? (uint64_t)epoch : 1;
+	move = json_object_get(m->moves, key);
+	if (move == NULL) {
+		vm_adopt(vm);
+		return 0;
+	}
+	err = vm_adopt_move(vm, move, &eb);
+	if (err != 0) {
+		/* It is not known whose the VM is: it stays as it is, and nobody starts it. */
+		log_err(TAG, "move not understood vm=%s reason=%s", vm->config.name,
+		        errbuf_text(&eb, err));
+	}
+	return err == -ENOMEM ? err : 0;
 }
 
 int manager_create(const struct manager_cfg *cfg, struct manager **out, struct errbuf *eb)
@@ -95,7 +124,19 @@ int manager_create(const struct manager_cfg *cfg, struct manager **out, struct e
 	}
 	m->cfg = *cfg;
 	list_init(&m->vms);
-	err = cfg->store->ops->each(cfg->store, VM_KIND, manager_load_one, m, eb);
+	m->moves = json_object();
+	m->epochs = json_object();
+	err = m->moves == NULL || m->epochs == NULL ? errbuf_sys(eb, -ENOMEM, "cannot manage VMs")
+	                                            : 0;
+	if (err == 0) {
+		err = cfg->store->ops->each(cfg->store, VM_MOVE_KIND, manager_load_move, m, eb);
+	}
+	if (err == 0) {
+		err = cfg->store->ops->each(cfg->store, VM_EPOCH_KIND, manager_load_epoch, m, eb);
+	}
+	if (err == 0) {
+		err = cfg->store->ops->each(cfg->store, VM_KIND, manager_load_one, m, eb);
+	}
 	if (err != 0) {
 		manager_destroy(m);
 		return err;
@@ -104,7 +145,7 @@ int manager_create(const struct manager_cfg *cfg, struct manager **out, struct e
 	return 0;
 }
 
-static void manager_drop(struct vm *vm)
+void manager_vm_drop(struct vm *vm)
 {
 	list_del(&vm->link);
 	vm->manager->count--;
@@ -124,8 +165,10 @@ void manager_destroy(struct manager *m)
 
 		(void)errbuf_set(&eb, -ECANCELED, "the node service is stopping");
 		vm_finish(vm, -ECANCELED, &eb);
-		manager_drop(vm);
+		manager_vm_drop(vm);
 	}
+	json_decref(m->moves);
+	json_decref(m->epochs);
 	free(m);
 }
 
@@ -235,6 +278,55 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 	return 0;
 }
 
+/* The journal first: a definition without it would be a VM of ours. */
+static int manager_put_arriving(struct manager *m, const struct vm_config *config,
+                                const struct vm_move_info *info, struct errbuf *eb)
+{
+	const struct vm_store_ops *ops = m->cfg.store->ops;
+	json_t *record = vm_move_record(info);
+	char id[GUID_TEXT_SIZE];
+	int err = -ENOMEM;
+
+	if (record != NULL) {
+		err = ops->put(m->cfg.store, VM_MOVE_KIND, guid_format(&config->id, id), record,
+		               eb);
+	}
+	json_decref(record);
+	return err != 0 ? err : manager_put(m, config, eb);
+}
+
+int manager_vm_define_arriving(struct manager *m, json_t *json, const struct vm_move_info *info,
+                               struct vm **out, struct errbuf *eb)
+{
+	struct vm_config config = {.json = NULL};
+	char id[GUID_TEXT_SIZE];
+	int err = vm_config_decode(json, &config, eb);
+
+	*out = NULL;
+	if (err == 0) {
+		err = manager_name_free(m, config.name, NULL, eb);
+	}
+	if (err == 0 && manager_vm_find(m, guid_format(&config.id, id)) != NULL) {
+		err = errbuf_set(eb, -EEXIST, "there is a VM with the id %s already", id);
+	}
+	if (err == 0) {
+		err = nics_check(m, &config, NULL, eb);
+	}
+	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
+		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
+	}
+	if (err == 0) {
+		err = manager_put_arriving(m, &config, info, eb);
+	}
+	if (err == 0) {
+		err = manager_add(m, &config, out);
+	}
+	if (err != 0) {
+		vm_config_fini(&config);
+	}
+	return err;
+}
+
 int manager_vm_change(struct vm *vm, json_t *json, struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
@@ -296,6 +388,6 @@ int manager_vm_remove(struct vm *vm, struct errbuf *eb)
 		return err;
 	}
 	vm_event(vm, "vm.removed", "its disks stay where they are");
-	manager_drop(vm);
+	manager_vm_drop(vm);
 	return 0;
 }

@@ -7,6 +7,7 @@
  *
  *   OFF -> STARTING -> RUNNING <-> PAUSED      RUNNING -> SAVING -> SAVED -> STARTING
  *   RUNNING, PAUSED -> STOPPING -> OFF         any with a worker -> CRASHED (it died)
+ *   RUNNING, PAUSED -> MOVED -> gone           ARRIVING -> RUNNING, or gone (vm_move.h)
  *
  *   OFF, SAVED, CRASHED   no worker. SAVED: a saved state is there, start continues from it.
  *   STARTING              a worker exists or is being made, the VM does not run yet.
@@ -45,6 +46,8 @@ enum vm_state {
 	VM_SAVED,
 	VM_STOPPING,
 	VM_CRASHED,
+	VM_ARRIVING,
+	VM_MOVED,
 	VM_STATE_COUNT
 };
 

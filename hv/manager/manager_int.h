@@ -12,12 +12,23 @@
 #include "hv/manager/link.h"
 #include "hv/manager/manager.h"
 #include "hv/manager/store.h"
+#include "hv/manager/vm_move.h"
 
 #define MANAGER_PATH_MAX 512u
 #define VM_KIND "vm"
+#define VM_MOVE_KIND "move"
+#define VM_EPOCH_KIND "epoch"
 
 /* The operation under way; one at a time per VM. */
-enum vm_op { VM_OP_NONE, VM_OP_START, VM_OP_STOP, VM_OP_SAVE, VM_OP_PAUSE, VM_OP_RESUME };
+enum vm_op {
+	VM_OP_NONE,
+	VM_OP_START,
+	VM_OP_STOP,
+	VM_OP_SAVE,
+	VM_OP_PAUSE,
+	VM_OP_RESUME,
+	VM_OP_MOVE
+};
 
 struct vm {
 	struct list link;        /* in manager.vms, ordered by name */
@@ -36,6 +47,8 @@ struct vm {
 	pid_t pid;                     /* of the worker; 0 = none */
 	struct link *worker;           /* owned; NULL = none */
 	struct loop_timer *kill_timer; /* owned; NULL: the worker is not being waited for */
+	struct vm_move *move;          /* owned; NULL = none */
+	uint64_t epoch;                /* of the ownership we hold, from 1 */
 	enum vm_op op;
 	vm_done_fn done; /* of op */
 	void *done_arg;
@@ -53,6 +66,8 @@ struct manager {
 	struct manager_cfg cfg;
 	struct list vms;
 	uint32_t count;
+	json_t *moves;  /* owned; while loading: the journal, by id */
+	json_t *epochs; /* the same */
 };
 
 /* vm.c */
@@ -60,6 +75,8 @@ void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, u
 void vm_free(struct vm *vm);
 /* vm_adopt() - find out what became of it while we were away. */
 void vm_adopt(struct vm *vm);
+/* vm_adopt_move() - the same, if the journal has a move of it. Returns as vm_move_restore(). */
+MUST_USE int vm_adopt_move(struct vm *vm, const json_t *record, struct errbuf *eb);
 void vm_event(struct vm *vm, const char *event, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* vm_move() - the only writer of the state. */
 void vm_move(struct vm *vm, enum vm_state next);
@@ -92,5 +109,33 @@ void vm_cgroup_remove(const struct vm *vm);
 /* vm_link.c: connect to the worker; its events and its end come back to vm.c. */
 MUST_USE int vm_link(struct vm *vm);
 void vm_worker_gone(struct vm *vm);
+/* vm_worker_make() - a worker that waits for its first command. vm_worker_end() - the worker goes, at
+ * once, without a word to anybody. vm_arrived_dead() - the VM is ours, and its worker has died. */
+MUST_USE int vm_worker_make(struct vm *vm, struct errbuf *eb);
+void vm_worker_end(struct vm *vm);
+void vm_arrived_dead(struct vm *vm);
+
+/*
+ * manager.c. manager_vm_define_arriving() - a definition from a peer: checked, journal and definition
+ * written. Returns 0; -EEXIST; -EINVAL; -ENOSPC; -errno of the store. manager_vm_drop() - off the list,
+ * freed.
+ */
+MUST_USE int manager_vm_define_arriving(struct manager *m, json_t *json,
+                                        const struct vm_move_info *info, struct vm **out,
+                                        struct errbuf *eb);
+void manager_vm_drop(struct vm *vm);
+
+/*
+ * vm_move.c. vm_move_event() - is it an event of a move? Then it was handled. vm_move_worker_gone() -
+ * @vm may be freed when it returns. vm_move_record() - the journal's entry; NULL = no memory.
+ * vm_move_restore() - go on with a move of the journal: 0; -EINVAL it makes no sense; -ENOMEM.
+ * vm_move_call_back() - the worker may be in a move that nobody has decided: it stays here.
+ */
+bool vm_move_event(struct vm *vm, const char *event, json_t *message);
+void vm_move_worker_gone(struct vm *vm);
+json_t *vm_move_record(const struct vm_move_info *info);
+MUST_USE int vm_move_restore(struct vm *vm, const json_t *record, struct errbuf *eb);
+void vm_move_call_back(struct vm *vm);
+void vm_move_fini(struct vm *vm);
 
 #endif

@@ -148,11 +148,13 @@ static int spawn_boot_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 	               : 0;
 }
 
-/* One file of a disk, locked for the worker from now on. Returns 0; -errno. */
+/* One file of a disk, locked for the worker from now on; of a VM that is arriving: not yet.
+ * Returns 0; -errno. */
 static int spawn_disk_file(struct spawn *s, const char *path, bool read_only, json_t *files,
                            struct errbuf *eb)
 {
-	int fd = raw_open_fd(path, read_only, eb);
+	int fd = s->vm->state == VM_ARRIVING ? raw_open_fd_unlocked(path, read_only, eb)
+	                                     : raw_open_fd(path, read_only, eb);
 
 	if (fd >= 0) {
 		fd = spawn_keep(s, fd, eb);
@@ -176,7 +178,8 @@ static int spawn_vhdx_files(struct spawn *s, const struct vm_disk *disk, json_t 
 		return err;
 	}
 
-	const struct vhdx_files source = vhdx_files_raw(ring);
+	const struct vhdx_files source =
+		s->vm->state == VM_ARRIVING ? vhdx_files_raw_unlocked(ring) : vhdx_files_raw(ring);
 
 	err = vhdx_chain_find(&source, disk->path, &chain, eb);
 	for (uint32_t i = 0; err == 0 && i < chain.count; i++) {
@@ -316,7 +319,8 @@ static int spawn_logs_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 /* The configuration as a memory file: whatever the definition's size, one descriptor. */
 static int spawn_config(struct spawn *s, json_t *fds, struct errbuf *eb)
 {
-	json_t *config = json_pack("{s:O,s:O}", "vm", s->vm->config.json, "fds", fds);
+	json_t *config = json_pack("{s:O,s:O,s:b}", "vm", s->vm->config.json, "fds", fds,
+	                           "arriving", s->vm->state == VM_ARRIVING);
 	char *text = config != NULL ? json_text(config, 0) : NULL;
 	int fd = text != NULL ? memfd_create("godwit-config", MFD_CLOEXEC) : -1;
 	int err = 0;

@@ -28,21 +28,23 @@
 static const char *const vm_state_names[VM_STATE_COUNT] = {
 	[VM_OFF] = "off",           [VM_STARTING] = "starting", [VM_RUNNING] = "running",
 	[VM_PAUSED] = "paused",     [VM_SAVING] = "saving",     [VM_SAVED] = "saved",
-	[VM_STOPPING] = "stopping", [VM_CRASHED] = "crashed",
+	[VM_STOPPING] = "stopping", [VM_CRASHED] = "crashed",   [VM_ARRIVING] = "arriving",
+	[VM_MOVED] = "moved",
 };
 
 #define BIT(s) (1u << (s))
 
 static const uint32_t vm_moves[VM_STATE_COUNT] = {
 	[VM_OFF] = BIT(VM_STARTING) | BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) |
-                   BIT(VM_CRASHED), /* the last four: found so at adoption */
+                   BIT(VM_CRASHED) | BIT(VM_ARRIVING) |
+                   BIT(VM_MOVED), /* the last six, but ARRIVING: found so at adoption */
 	[VM_STARTING] = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_OFF) | BIT(VM_SAVED) |
                         BIT(VM_CRASHED) | BIT(VM_STOPPING),
 	/* To SAVED: a service that has ended since had asked for it. */
 	[VM_RUNNING] = BIT(VM_PAUSED) | BIT(VM_SAVING) | BIT(VM_SAVED) | BIT(VM_STOPPING) |
-                       BIT(VM_OFF) | BIT(VM_CRASHED),
+                       BIT(VM_OFF) | BIT(VM_CRASHED) | BIT(VM_MOVED),
 	[VM_PAUSED] = BIT(VM_RUNNING) | BIT(VM_SAVING) | BIT(VM_SAVED) | BIT(VM_STOPPING) |
-                      BIT(VM_OFF) | BIT(VM_CRASHED),
+                      BIT(VM_OFF) | BIT(VM_CRASHED) | BIT(VM_MOVED),
 	[VM_SAVING] = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) | BIT(VM_OFF) |
                       BIT(VM_CRASHED) | BIT(VM_STOPPING),
 	[VM_SAVED] = BIT(VM_STARTING) | BIT(VM_OFF),
@@ -50,6 +52,8 @@ static const uint32_t vm_moves[VM_STATE_COUNT] = {
 	[VM_STOPPING] =
 		BIT(VM_OFF) | BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) | BIT(VM_CRASHED),
 	[VM_CRASHED] = BIT(VM_STARTING) | BIT(VM_OFF),
+	[VM_ARRIVING] = BIT(VM_RUNNING) | BIT(VM_CRASHED),
+	[VM_MOVED] = 0,
 };
 
 const char *vm_state_name(enum vm_state state)
@@ -112,6 +116,7 @@ void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, u
 	vm->manager = m;
 	vm->config = *config;
 	vm->slot = slot;
+	vm->epoch = 1;
 	(void)guid_format(&config->id, id);
 	(void)snprintf(vm->dir, sizeof(vm->dir), "%.400s/vm/%s", m->cfg.state_dir, id);
 	(void)snprintf(vm->run_dir, sizeof(vm->run_dir), "%.400s/vm/%s", m->cfg.run_dir, id);
@@ -126,6 +131,7 @@ void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, u
 
 void vm_free(struct vm *vm)
 {
+	vm_move_fini(vm);
 	link_close(vm->worker);
 	loop_timer_del(vm->kill_timer);
 	loop_timer_del(vm->restart_timer);
@@ -254,6 +260,29 @@ static int vm_start_request(struct vm *vm, bool restore)
 	              ? -ENOMEM
 	              : link_request(vm->worker, "restore", paused, fd, vm_restore_answer, vm);
 	(void)close(fd);
+	return err;
+}
+
+int vm_worker_make(struct vm *vm, struct errbuf *eb)
+{
+	int err = fs_mkdirs(vm->dir, 0700, eb);
+
+	vm->last_error[0] = '\0';
+	vm->asked_off = false;
+	if (err == 0) {
+		err = fs_mkdirs(vm->run_dir, 0700, eb);
+	}
+	if (err == 0) {
+		err = vm_spawn(vm, eb);
+	}
+	if (err != 0) {
+		return err;
+	}
+	err = vm_link(vm);
+	if (err != 0) {
+		(void)errbuf_sys(eb, err, "cannot reach the worker of %s", vm->config.name);
+		vm_worker_end(vm);
+	}
 	return err;
 }
 
@@ -513,6 +542,9 @@ static void vm_worker_event(void *arg, json_t *message)
 	const char *text = json_string_value(json_object_get(message, "text"));
 	uint32_t suppressed;
 
+	if (event != NULL && vm_move_event(vm, event, message)) {
+		return;
+	}
 	/* A guest can crash and reset as often as it likes, and a worker can say anything. */
 	if (event == NULL ||
 	    (strcmp(event, "state") != 0 && !log_limit_pass(&vm->event_limit, &suppressed))) {
@@ -640,15 +672,8 @@ static void vm_reap(struct vm *vm)
 	}
 }
 
-void vm_worker_gone(struct vm *vm)
+void vm_worker_end(struct vm *vm)
 {
-	char text[256];
-	bool powered_off = vm_end_read(vm, text, sizeof(text));
-	bool saved = vm_saved_find(vm);
-	enum vm_op op = vm->op;
-	struct errbuf eb = {0};
-	int err = 0;
-
 	link_close(vm->worker);
 	vm->worker = NULL;
 	if (vm->kill_timer != NULL) {
@@ -656,6 +681,34 @@ void vm_worker_gone(struct vm *vm)
 	}
 	vm_reap(vm);
 	vm_leftovers_remove(vm);
+}
+
+void vm_arrived_dead(struct vm *vm)
+{
+	(void)snprintf(vm->last_error, sizeof(vm->last_error), "%s",
+	               "its worker ended while it arrived");
+	vm_move(vm, VM_CRASHED);
+	vm_event(vm, "vm.crashed", "%s", vm->last_error);
+	vm_restart_consider(vm, true);
+}
+
+void vm_worker_gone(struct vm *vm)
+{
+	char text[256];
+	bool powered_off;
+	bool saved;
+	enum vm_op op = vm->op;
+	struct errbuf eb = {0};
+	int err = 0;
+
+	if (vm->state == VM_ARRIVING || vm->state == VM_MOVED) {
+		vm_worker_end(vm);
+		vm_move_worker_gone(vm);
+		return;
+	}
+	powered_off = vm_end_read(vm, text, sizeof(text));
+	saved = vm_saved_find(vm);
+	vm_worker_end(vm);
 	if (saved) {
 		vm_move(vm, VM_SAVED);
 	} else if (powered_off || vm->asked_off) {
@@ -671,6 +724,7 @@ void vm_worker_gone(struct vm *vm)
 		                 vm->last_error[0] != '\0' ? vm->last_error : "ended at once");
 	}
 	vm_finish(vm, err, &eb);
+	vm_move_worker_gone(vm);
 	if (vm->state == VM_CRASHED && op != VM_OP_START) {
 		vm_restart_consider(vm, true);
 	} else if (vm->state == VM_OFF && !vm->asked_off && op == VM_OP_NONE) {
@@ -699,7 +753,31 @@ static void vm_adopt_answer(void *arg, int err, json_t *result, const struct err
 		/* Made, but never started: the service ended in the middle. */
 		vm->asked_off = true;
 		vm_kill(vm);
+	} else if (json_object_get(result, "move") != NULL) {
+		vm_move_call_back(vm);
 	}
+}
+
+/* The journal has a move of it: neither running nor off. */
+static void vm_adopt_moving(struct vm *vm, enum vm_state state)
+{
+	pid_t pid = vm_pid_find(vm);
+
+	vm->state = state;
+	if (pid != 0) {
+		vm->pid = pid;
+		if (vm_link(vm) != 0) {
+			vm_worker_end(vm);
+		}
+	}
+}
+
+int vm_adopt_move(struct vm *vm, const json_t *record, struct errbuf *eb)
+{
+	const char *role = json_string_value(json_object_get(record, "role"));
+
+	vm_adopt_moving(vm, role != NULL && strcmp(role, "source") == 0 ? VM_MOVED : VM_ARRIVING);
+	return vm_move_restore(vm, record, eb);
 }
 
 void vm_adopt(struct vm *vm)

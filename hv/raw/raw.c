@@ -153,7 +153,7 @@ static int raw_new(const struct raw_cfg *cfg, int fd, struct uring *ring, struct
 		return errbuf_set(eb, -ENOMEM, "out of memory");
 	}
 
-	int err = raw_lock(fd, cfg->read_only, eb);
+	int err = cfg->unlocked && cfg->read_only ? 0 : raw_lock(fd, cfg->read_only, eb);
 
 	if (err == 0) {
 		err = raw_probe(fd, cfg, &raw->limits, eb);
@@ -238,12 +238,12 @@ int raw_retake(struct blk *blk, struct errbuf *eb)
 	return err;
 }
 
-int raw_open_fd(const char *path, bool read_only, struct errbuf *eb)
+static int raw_open_kept(const char *path, bool read_only, bool lock, struct errbuf *eb)
 {
 	int fd = raw_open_path(path, read_only, eb);
 	int err = fd < 0 ? fd : raw_check_kind(fd, eb);
 
-	if (err == 0) {
+	if (err == 0 && lock) {
 		err = raw_lock(fd, read_only, eb);
 	}
 	if (err == 0) {
@@ -254,6 +254,16 @@ int raw_open_fd(const char *path, bool read_only, struct errbuf *eb)
 	}
 	errbuf_prepend(eb, "raw: %s", path);
 	return err;
+}
+
+int raw_open_fd(const char *path, bool read_only, struct errbuf *eb)
+{
+	return raw_open_kept(path, read_only, true, eb);
+}
+
+int raw_open_fd_unlocked(const char *path, bool read_only, struct errbuf *eb)
+{
+	return raw_open_kept(path, read_only, false, eb);
 }
 
 /* ---- create ---- */

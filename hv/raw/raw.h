@@ -29,6 +29,7 @@ struct raw_cfg {
 	const char *path;
 	int fd;
 	bool read_only;
+	bool unlocked;          /* with read_only: to look at what somebody else writes */
 	bool buffered;          /* use the page cache even where O_DIRECT works */
 	bool keep_allocated;    /* a preallocated file: discard frees nothing */
 	uint32_t logical_bytes; /* 512 or 4096; 0 = what the storage has */
@@ -50,6 +51,10 @@ MUST_USE int raw_open(const struct raw_cfg *cfg, struct uring *ring, struct blk 
  * Returns the descriptor; -errno as raw_open().
  */
 MUST_USE int raw_open_fd(const char *path, bool read_only, struct errbuf *eb);
+
+/* raw_open_fd_unlocked() - the same without the lock: for who may use the file only later, when
+ * another has let go of it (docs/decisions/0111). */
+MUST_USE int raw_open_fd_unlocked(const char *path, bool read_only, struct errbuf *eb);
 
 /*
  * raw_release() - give the right to the file away for another host: the lock goes, and until

@@ -23,14 +23,29 @@ static int files_fail(struct errbuf *eb, int err, const char *path, const struct
 	return err;
 }
 
+static int files_open_as(const struct raw_cfg *cfg, struct blk **out, struct errbuf *eb, void *arg)
+{
+	struct errbuf why = {.text = ""};
+	int err = raw_open(cfg, arg, out, &why);
+
+	return err != 0 ? files_fail(eb, err, cfg->path, &why) : 0;
+}
+
 static int files_open(const char *path, bool read_only, struct blk **out, struct errbuf *eb,
                       void *arg)
 {
 	const struct raw_cfg cfg = {.path = path, .read_only = read_only};
-	struct errbuf why = {.text = ""};
-	int err = raw_open(&cfg, arg, out, &why);
 
-	return err != 0 ? files_fail(eb, err, path, &why) : 0;
+	return files_open_as(&cfg, out, eb, arg);
+}
+
+static int files_open_unlocked(const char *path, bool read_only, struct blk **out,
+                               struct errbuf *eb, void *arg)
+{
+	const struct raw_cfg cfg = {.path = path, .read_only = true, .unlocked = true};
+
+	return read_only ? files_open_as(&cfg, out, eb, arg)
+	                 : errbuf_set(eb, -EROFS, "only to be looked at");
 }
 
 static int files_create(const char *path, uint64_t size_bytes, struct errbuf *eb, void *arg)
@@ -54,4 +69,9 @@ struct vhdx_files vhdx_files_raw(struct uring *ring)
 {
 	return (struct vhdx_files){
 		.open = files_open, .create = files_create, .remove = files_remove, .arg = ring};
+}
+
+struct vhdx_files vhdx_files_raw_unlocked(struct uring *ring)
+{
+	return (struct vhdx_files){.open = files_open_unlocked, .arg = ring};
 }

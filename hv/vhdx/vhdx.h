@@ -57,6 +57,9 @@ struct vhdx_files {
 /* vhdx_files_raw() - files of the host, through hv/raw. @ring: borrowed while they are used. */
 struct vhdx_files vhdx_files_raw(struct uring *ring);
 
+/* vhdx_files_raw_unlocked() - only for vhdx_chain_find(): also while somebody else writes. */
+struct vhdx_files vhdx_files_raw_unlocked(struct uring *ring);
+
 /*
  * vhdx_open_path() - the disk at @path and, read-only, all its parents.
  * A parent is looked for where the relative path says, then at the absolute path; it must be the

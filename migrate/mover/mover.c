@@ -295,8 +295,15 @@ static void mover_refuse(struct mover *m, struct control_request *req)
 static void mover_cancel(struct mover *m, struct control_request *req)
 {
 	struct errbuf eb = {0};
-	int err = m->side == MOVER_SOURCE ? source_cancel(m->source) : mover_out_of_turn(req, &eb);
+	int err = 0;
 
+	if (m->side == MOVER_SOURCE) {
+		err = source_cancel(m->source);
+	} else if (m->socket_count != 0) {
+		mover_sockets_close(m); /* not begun yet */
+	} else {
+		err = mover_out_of_turn(req, &eb);
+	}
 	if (m->side == MOVER_SOURCE && err != 0) {
 		(void)errbuf_set(&eb, err, "it is too late: only the owner decides now");
 	}

@@ -385,7 +385,7 @@ static int in_read(struct move_in *mv, const struct json_at *at, bool *plain, bo
 	return err;
 }
 
-/* All that speaks against it at once. *@report: a new reference, or NULL. -EINVAL: something does. */
+/* All that speaks against it at once: then -EINVAL. *@report: a new reference, or NULL. */
 static int in_check(const struct move_in *mv, const json_t *definition, json_t **report,
                     struct errbuf *eb)
 {

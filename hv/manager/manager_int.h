@@ -73,10 +73,12 @@ struct manager {
 /* vm.c */
 void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, uint32_t slot);
 void vm_free(struct vm *vm);
-/* vm_adopt() - find out what became of it while we were away. */
-void vm_adopt(struct vm *vm);
-/* vm_adopt_move() - the same, if the journal has a move of it. Returns as vm_move_restore(). */
-MUST_USE int vm_adopt_move(struct vm *vm, const json_t *record, struct errbuf *eb);
+/* vm_end_read() - its worker's last words: did the guest itself end in good order? */
+bool vm_end_read(struct vm *vm, char *text, size_t room);
+/* vm_restart_consider() - start it again, later, if its definition wants that. */
+void vm_restart_consider(struct vm *vm, bool failed);
+/* vm_leftovers_remove() - what a worker that has ended leaves. */
+void vm_leftovers_remove(struct vm *vm);
 void vm_event(struct vm *vm, const char *event, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* vm_move() - the only writer of the state. */
 void vm_move(struct vm *vm, enum vm_state next);
@@ -106,19 +108,24 @@ void vm_kill(struct vm *vm);
 void vm_pid_end(struct vm *vm);
 void vm_cgroup_remove(const struct vm *vm);
 
+/* adopt.c: find out what became of it while we were away; the second: if the journal has a move of
+ * it; returns as vm_move_restore(). */
+void vm_adopt(struct vm *vm);
+MUST_USE int vm_adopt_move(struct vm *vm, const json_t *record, struct errbuf *eb);
+
 /* vm_link.c: connect to the worker; its events and its end come back to vm.c. */
 MUST_USE int vm_link(struct vm *vm);
 void vm_worker_gone(struct vm *vm);
-/* vm_worker_make() - a worker that waits for its first command. vm_worker_end() - the worker goes, at
- * once, without a word to anybody. vm_arrived_dead() - the VM is ours, and its worker has died. */
+/* vm_worker_make() - a worker that waits for its first command. vm_worker_end() - the worker goes,
+ * at once, without a word to anybody. vm_arrived_dead() - the VM is ours, its worker has died. */
 MUST_USE int vm_worker_make(struct vm *vm, struct errbuf *eb);
 void vm_worker_end(struct vm *vm);
 void vm_arrived_dead(struct vm *vm);
 
 /*
- * manager.c. manager_vm_define_arriving() - a definition from a peer: checked, journal and definition
- * written. Returns 0; -EEXIST; -EINVAL; -ENOSPC; -errno of the store. manager_vm_drop() - off the list,
- * freed.
+ * manager.c. manager_vm_define_arriving() - a definition from a peer: checked, journal and
+ * definition written. Returns 0; -EEXIST; -EINVAL; -ENOSPC; -errno of the store.
+ * manager_vm_drop() - off the list, freed.
  */
 MUST_USE int manager_vm_define_arriving(struct manager *m, json_t *json,
                                         const struct vm_move_info *info, struct vm **out,
@@ -126,8 +133,9 @@ MUST_USE int manager_vm_define_arriving(struct manager *m, json_t *json,
 void manager_vm_drop(struct vm *vm);
 
 /*
- * vm_move.c. vm_move_event() - is it an event of a move? Then it was handled. vm_move_worker_gone() -
- * @vm may be freed when it returns. vm_move_record() - the journal's entry; NULL = no memory.
+ * vm_move.c. vm_move_event() - is it an event of a move? Then it was handled.
+ * vm_move_worker_gone() - @vm may be freed when it returns.
+ * vm_move_record() - the journal's entry; NULL = no memory.
  * vm_move_restore() - go on with a move of the journal: 0; -EINVAL it makes no sense; -ENOMEM.
  * vm_move_call_back() - the worker may be in a move that nobody has decided: it stays here.
  */

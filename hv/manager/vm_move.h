@@ -127,8 +127,8 @@ MUST_USE int manager_vm_receive(struct manager *m, const json_t *definition,
 MUST_USE int vm_move_socket(struct vm *vm, int fd);
 
 /*
- * vm_move_take() - the VM is ours with @epoch: written down, then run, if it does not run already. A
- * VM whose worker has died is CRASHED, and restarted if it wants that.
+ * vm_move_take() - the VM is ours with @epoch: written down, then run, if it does not run already.
+ * A VM whose worker has died is CRASHED, and restarted if it wants that.
  * Returns 0, also if it was done before; -EINVAL not later than the epoch it had; -errno of the
  * store: try again.
  */

@@ -214,18 +214,29 @@ WIRE_SIZE(struct csv_journal_txn_wire, 4096);
 WIRE_AT(struct csv_journal_txn_wire, entries, 80);
 
 /* Owner: 0. What is true of the volume as a whole; changed by nearly every transaction. */
+/* What a node asked the coordinator to change, as far as it was done: requests have ascending
+ * numbers, bit n of the mask is request last - n. */
+struct csv_done_wire {
+	le64 incarnation; /*  0: of the node; 0 = nothing yet */
+	le64 last;        /*  8 */
+	le64 mask;        /* 16 */
+};
+WIRE_SIZE(struct csv_done_wire, 24);
+
 struct csv_state_wire {
 	struct csv_block_wire head;
-	le64 free_units;      /*  64 */
-	le64 reserved_units;  /*  72: of them, promised to files */
-	le64 pool_free;       /*  80: [blocks] */
-	le64 files;           /*  88 */
-	le64 directories;     /*  96: with the root */
-	le64 pending;         /* 104: inodes that wait to be freed or cut */
-	le64 next_generation; /* 112: of inodes: no two ever have the same */
-	uint8_t reserved[3976];
+	le64 free_units;               /*  64 */
+	le64 reserved_units;           /*  72: of them, promised to files */
+	le64 pool_free;                /*  80: [blocks] */
+	le64 files;                    /*  88 */
+	le64 directories;              /*  96: with the root */
+	le64 pending;                  /* 104: inodes that wait to be freed or cut */
+	le64 next_generation;          /* 112: of inodes: no two ever have the same */
+	struct csv_done_wire done[64]; /* 120: by node */
+	uint8_t reserved[2440];
 };
 WIRE_SIZE(struct csv_state_wire, 4096);
+WIRE_AT(struct csv_state_wire, done, 120);
 
 #define CSV_MAP_BITS 32128u
 

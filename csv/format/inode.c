@@ -63,6 +63,18 @@ void csv_records_of(const void *buf, struct csv_records *out)
 	out->max = room / out->bytes;
 }
 
+/* Is this a record of done requests that csv/meta could have written? */
+static bool done_valid(const struct csv_done_wire *d)
+{
+	uint64_t last = le64_get(d->last);
+	uint64_t mask = le64_get(d->mask);
+
+	if (le64_get(d->incarnation) == 0) {
+		return last == 0 && mask == 0;
+	}
+	return last != 0 && (mask & 1) != 0 && (last >= 64 || mask >> last == 0);
+}
+
 static const char *state_fault(const struct csv_state_wire *w, const struct csv_layout *layout)
 {
 	uint64_t free_units = le64_get(w->free_units);
@@ -73,6 +85,11 @@ static const char *state_fault(const struct csv_state_wire *w, const struct csv_
 	    le64_get(w->directories) > layout->pool_blocks ||
 	    le64_get(w->pending) > layout->pool_blocks || le64_get(w->next_generation) == 0) {
 		return "a count is out of range";
+	}
+	for (uint32_t i = 0; i < ARRAY_LEN(w->done); i++) {
+		if (!done_valid(&w->done[i])) {
+			return "a record of done requests is wrong";
+		}
 	}
 	return all_zero(w->reserved, sizeof(w->reserved)) ? NULL : "reserved bytes are not 0";
 }

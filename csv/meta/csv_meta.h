@@ -196,6 +196,12 @@ struct csv_stat {
  * much, from the start; a punch of many fragments perhaps 0): ask again for the rest.
  * generation 0 = whatever is there.
  *
+ * With a client_request, what changes something is done once: if that request of that run of a node
+ * was done before, by this opening or an earlier one, then @repeated is set, the result is 0,
+ * nothing happens, and only create and mkdir say what they made (-ESTALE if it is gone). Numbers
+ * of a run may come out of order by less than 64; older ones are refused (-ESTALE), and those of
+ * earlier runs of the node. What failed counts as never asked.
+ *
  * @result: 0, or besides what is said above: -ESTALE no such inode (any more); -EINVAL an argument;
  * -ENAMETOOLONG; -EISDIR, -ENOTDIR; -EUCLEAN the volume is damaged; -EIO; -EROFS.
  */
@@ -225,9 +231,13 @@ struct csv_op {
 	uint32_t extents_max;
 	struct csv_name *names; /* borrowed, names_max */
 	uint32_t names_max;
-	void *arg; /* for the owner */
+	uint64_t client_request;     /* 0 = no such number */
+	uint64_t client_incarnation; /* >= 1 */
+	uint32_t client_node;        /* 0..63 */
+	void *arg;                   /* for the owner */
 
 	int result;
+	bool repeated;
 	struct csv_attr attr;
 	uint32_t extents_count;
 	uint32_t names_count;

@@ -84,7 +84,10 @@ static bool step(struct csv_meta *m, struct csv_op *op)
 	}
 	m->epoch++;
 	m->privileged = false;
-	op->result = op_run(m, op);
+	op->result = once_begin(m, op);
+	if (op->result == 0 && !op->repeated) {
+		op->result = op_run(m, op);
+	}
 	if (op->result == -EAGAIN) {
 		cache_undo(m);
 		m->stats.restarts++;

@@ -11,6 +11,7 @@
  *	  extent.c  ranges of files    dir.c  names          inode.c  inodes
  *	  tree.c    records of an inode   alloc.c  maps
  *	  cache.c   blocks, undo       live.c   which images of the journal count
+ *	once.c    requests that were done before
  */
 
 #include "base/errbuf.h"
@@ -297,6 +298,9 @@ int extent_find(const struct tree *t, uint64_t block, struct tree_path *p, struc
 int extent_add(const struct tree *t, const struct csv_extent *e);
 int extent_mark(const struct tree *t, const struct range *r, bool unwritten, uint64_t *done);
 int extent_cut(const struct tree *t, const struct range *r, uint64_t *done);
+
+/* once.c: 0, -errno, or -EAGAIN. */
+int once_begin(struct csv_meta *m, struct csv_op *op);
 
 /* The operations: 0, -errno, or -EAGAIN. */
 int op_run(struct csv_meta *m, struct csv_op *op);

@@ -18,6 +18,11 @@ uint64_t clock_now_ns(void)
 	return clock_read(CLOCK_MONOTONIC);
 }
 
+uint64_t clock_boot_ns(void)
+{
+	return clock_read(CLOCK_BOOTTIME);
+}
+
 uint64_t clock_wall_ns(void)
 {
 	return clock_read(CLOCK_REALTIME);

@@ -13,6 +13,10 @@
 /* clock_now_ns() - CLOCK_MONOTONIC [ns]. Any thread. */
 uint64_t clock_now_ns(void);
 
+/* clock_boot_ns() - CLOCK_BOOTTIME [ns]: as above, and goes on while the machine is suspended. For
+ * leases. */
+uint64_t clock_boot_ns(void);
+
 /* clock_wall_ns() - CLOCK_REALTIME [ns since 1970]. For people and records, never for deadlines. */
 uint64_t clock_wall_ns(void);
 

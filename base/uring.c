@@ -320,7 +320,8 @@ static int kring_setup(struct kring *k)
 	};
 	int err = -EINVAL;
 
-	for (size_t i = 0; i < ARRAY_LEN(flags) && err == -EINVAL; i++) {
+	/* With deferred work only the owner's own wait notices it: epoll is not told (6.18). */
+	for (size_t i = k->base.cfg.in_loop ? 1 : 0; i < ARRAY_LEN(flags) && err == -EINVAL; i++) {
 		struct io_uring_params params = {
 			.flags = flags[i] | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE,
 			/* Multishot polls and long waits hold no submission entry. */

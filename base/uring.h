@@ -56,7 +56,8 @@ struct uring_cfg {
 	uint32_t entries;     /* power of two, 1..URING_ENTRIES_MAX: operations per submit */
 	uint32_t files_max;   /* slots for fixed files, ..URING_SLOTS_MAX; 0 = none */
 	uint32_t buffers_max; /* slots for fixed buffers, ..URING_SLOTS_MAX; 0 = none */
-	bool force_fallback;  /* do not use io_uring (tests) */
+	bool in_loop; /* the owner sleeps in base/loop.h: completions wake who polls uring_fd() */
+	bool force_fallback; /* do not use io_uring (tests) */
 };
 
 /* Fixed files: pass URING_FIXED(slot) as fd to any uring_prep_*(). */
@@ -81,8 +82,8 @@ uint32_t uring_in_flight(const struct uring *ring);
 
 /*
  * uring_fd() - a descriptor that is readable while completions wait: for an owner whose thread
- * sleeps in base/loop.h; call uring_dispatch() then, and uring_submit() before sleeping. Valid
- * until uring_destroy().
+ * sleeps in base/loop.h (needs uring_cfg.in_loop: the fastest kind of ring does not wake epoll);
+ * call uring_dispatch() then, and uring_submit() before sleeping. Valid until uring_destroy().
  */
 int uring_fd(struct uring *ring);
 

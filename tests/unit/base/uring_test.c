@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -309,6 +310,40 @@ static void the_kernel_holds_the_ring_to_what_we_use(void **state)
 	assert_int_equal(
 		syscall(SYS_io_uring_register, uring_fd(ring), IORING_REGISTER_PROBE, none, 0), -1);
 	assert_int_equal(errno, EACCES);
+}
+
+/* epoll looks at a descriptor only when it is told to. */
+static void a_ring_in_a_loop_wakes_it(void **state)
+{
+	for (int fallback = 0; fallback < 2; fallback++) {
+		const struct uring_cfg cfg = {
+			.entries = 4,
+			.in_loop = true,
+			.force_fallback = fallback != 0,
+		};
+		struct epoll_event ev = {.events = EPOLLIN};
+		int epoll = epoll_create1(EPOLL_CLOEXEC);
+		struct uring *ring;
+		struct probe p;
+
+		assert_true(epoll >= 0);
+		assert_int_equal(uring_create(&cfg, &ring, NULL), 0);
+		assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, uring_fd(ring), &ev), 0);
+		for (int i = 0; i < 3; i++) {
+			assert_int_equal(uring_prep_timeout(ring, probe_op(&p), NS_PER_MS), 0);
+			assert_int_equal(uring_submit(ring), 1);
+			while (p.calls == 0) {
+				int n = epoll_wait(epoll, &ev, 1, 10000);
+
+				assert_true(n == 1 || (n < 0 && errno == EINTR));
+				(void)uring_dispatch(ring);
+			}
+			assert_int_equal(p.res, -ETIME);
+		}
+		uring_destroy(ring);
+		(void)close(epoll);
+	}
+	(void)state;
 }
 
 /* ---- files ---- */
@@ -621,6 +656,7 @@ int main(void)
 		cmocka_unit_test(every_failed_allocation_is_reported_and_leaks_nothing),
 		cmocka_unit_test(the_smallest_ring_works),
 		URING_BOTH(the_kernel_holds_the_ring_to_what_we_use),
+		cmocka_unit_test(a_ring_in_a_loop_wakes_it),
 		URING_BOTH(what_is_written_is_read),
 		URING_BOTH(a_stream_offset_uses_the_position),
 		URING_BOTH(fallocate_reserves_and_punches),

@@ -214,20 +214,37 @@ bool switch_api_has(const struct switch_api *api, const char *name)
 	return switches_name(api->switches, name) != NULL;
 }
 
-int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic,
-                        struct manager_tap *out, struct errbuf *eb)
+static struct switch_adapter switch_adapter_of(const struct vm_config *vm, uint32_t nic)
 {
-	struct switch_api *api = arg;
 	const struct vm_nic *n = &vm->nics[nic];
 	struct switch_adapter adapter = {
 		.id = n->id,
 		.vlan = n->vlan,
 		.queues = vm->cpus < QUEUES_MAX ? vm->cpus : QUEUES_MAX,
 	};
-	int err;
 
 	_Static_assert(QUEUES_MAX <= MANAGER_TAP_QUEUES_MAX, "they fit");
 	memcpy(adapter.mac, n->mac, sizeof(adapter.mac));
+	return adapter;
+}
+
+int switch_api_tap_claim(void *arg, const struct vm_config *vm, uint32_t nic, struct errbuf *eb)
+{
+	struct switch_api *api = arg;
+	const struct switch_adapter adapter = switch_adapter_of(vm, nic);
+
+	return switches_claim(api->switches, vm->nics[nic].switch_name, &adapter, eb);
+}
+
+int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic, bool arriving,
+                        struct manager_tap *out, struct errbuf *eb)
+{
+	struct switch_api *api = arg;
+	const struct vm_nic *n = &vm->nics[nic];
+	struct switch_adapter adapter = switch_adapter_of(vm, nic);
+	int err;
+
+	adapter.arriving = arriving;
 	err = switches_plug(api->switches, n->switch_name, &adapter, out->fds, &out->mtu_bytes, eb);
 	out->count = err == 0 ? adapter.queues : 0;
 	out->link = n->switch_name[0] != '\0';

@@ -45,8 +45,11 @@ void switch_api_destroy(struct switch_api *api);
 /* switch_api_has() - is there a switch of that name or id? */
 bool switch_api_has(const struct switch_api *api, const char *name);
 
-/* switch_api_tap_open() - manager_cfg.tap_open; @arg: the struct switch_api. */
-MUST_USE int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic,
+/* switch_api_tap_open(), switch_api_tap_claim() - manager_cfg.tap_open and tap_claim; @arg: the
+ * struct switch_api. */
+MUST_USE int switch_api_tap_open(void *arg, const struct vm_config *vm, uint32_t nic, bool arriving,
                                  struct manager_tap *out, struct errbuf *eb);
+MUST_USE int switch_api_tap_claim(void *arg, const struct vm_config *vm, uint32_t nic,
+                                  struct errbuf *eb);
 
 #endif

@@ -578,6 +578,7 @@ static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct 
 		.events = &events,
 		.events_arg = api,
 		.tap_open = switch_api_tap_open,
+		.tap_claim = switch_api_tap_claim,
 		.tap_arg = api->switches,
 	};
 

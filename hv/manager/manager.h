@@ -78,9 +78,12 @@ struct manager_cfg {
 	uint32_t worker_uid_base; /* VM n runs as uid base + n; 0 = keep ours (tests) */
 	const struct manager_events *events;
 	void *events_arg;
-	/* Opens an adapter's tap: *out, owned by the caller. NULL: VMs have no adapters. */
-	int (*tap_open)(void *arg, const struct vm_config *vm, uint32_t nic,
+	/* Opens an adapter's tap: *out, owned by the caller; nothing passes the tap of a VM that is
+	 * @arriving before tap_claim(). NULL: VMs have no adapters. */
+	int (*tap_open)(void *arg, const struct vm_config *vm, uint32_t nic, bool arriving,
 	                struct manager_tap *out, struct errbuf *eb);
+	/* The VM is here now: its station is behind this host's tap. Repeating it does no harm. */
+	int (*tap_claim)(void *arg, const struct vm_config *vm, uint32_t nic, struct errbuf *eb);
 	void *tap_arg;
 };
 

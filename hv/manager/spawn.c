@@ -262,7 +262,8 @@ static int spawn_tap_open(struct spawn *s, uint32_t nic, struct manager_tap *tap
 
 	*tap = (struct manager_tap){0};
 	if (cfg->tap_open != NULL) {
-		err = cfg->tap_open(cfg->tap_arg, &s->vm->config, nic, tap, eb);
+		err = cfg->tap_open(cfg->tap_arg, &s->vm->config, nic, s->vm->state == VM_ARRIVING,
+		                    tap, eb);
 	}
 	/* All of them are taken, also if one does not fit. */
 	for (uint32_t i = 0; err == 0 && i < tap->count; i++) {

@@ -479,6 +479,23 @@ int vm_move_socket(struct vm *vm, int fd)
 	return link_request(vm->worker, "move-socket", NULL, fd, move_say_answer, vm);
 }
 
+/* Frames for it come here from now on. */
+static void move_claim(const struct vm *vm)
+{
+	const struct manager_cfg *cfg = &vm->manager->cfg;
+
+	for (uint32_t i = 0; vm->worker != NULL && i < vm->config.nic_count; i++) {
+		struct errbuf eb = {0};
+		int err = cfg->tap_claim != NULL ? cfg->tap_claim(cfg->tap_arg, &vm->config, i, &eb)
+		                                 : 0;
+
+		if (err != 0) {
+			log_err(TAG, "adapter not connected vm=%s adapter=%u reason=\"%s\"",
+			        vm->config.name, i, errbuf_text(&eb, err));
+		}
+	}
+}
+
 int vm_move_take(struct vm *vm, uint64_t epoch, struct errbuf *eb)
 {
 	struct vm_move *mv = vm->move;
@@ -495,6 +512,7 @@ int vm_move_take(struct vm *vm, uint64_t epoch, struct errbuf *eb)
 	}
 	err = epoch_put(vm, epoch, eb);
 	if (err == 0) {
+		move_claim(vm); /* before the journal forgets: who dies in between does it again */
 		err = move_unput(vm, eb);
 	}
 	if (err != 0) {

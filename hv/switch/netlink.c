@@ -549,7 +549,8 @@ int netlink_fdb_add(struct netlink *nl, uint32_t index, const uint8_t mac[6], ui
 		.ndm_family = AF_BRIDGE,
 		.ndm_ifindex = (int)index,
 		.ndm_state = NUD_NOARP | NUD_REACHABLE, /* static: does not age */
-		.ndm_flags = NTF_MASTER,
+		/* Also if somebody else speaks with this address: it does not wander off. */
+		.ndm_flags = NTF_MASTER | NTF_STICKY,
 	};
 	struct nl_msg *msg =
 		netlink_message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof(head));

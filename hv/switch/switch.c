@@ -324,12 +324,21 @@ static int switch_ready(struct switch_one *one, struct netlink_link *bridge, str
 	return err;
 }
 
-static int switch_plug(struct switch_one *one, const struct switch_adapter *adapter, int *fds,
-                       uint32_t *mtu_bytes, struct errbuf *eb)
+static struct tap_port switch_port_of(const struct switch_one *one,
+                                      const struct switch_adapter *adapter)
 {
 	struct tap_port port = {.nic_id = adapter->id,
 	                        .switch_id = one->def.id,
 	                        .vlan = adapter->vlan != 0 ? adapter->vlan : one->def.vlan};
+
+	memcpy(port.mac, adapter->mac, sizeof(port.mac));
+	return port;
+}
+
+static int switch_plug(struct switch_one *one, const struct switch_adapter *adapter, int *fds,
+                       uint32_t *mtu_bytes, struct errbuf *eb)
+{
+	struct tap_port port = switch_port_of(one, adapter);
 	struct netlink_link bridge;
 	char tap[NETLINK_NAME_MAX + 1];
 	int err = switch_ready(one, &bridge, eb);
@@ -337,7 +346,6 @@ static int switch_plug(struct switch_one *one, const struct switch_adapter *adap
 	if (err != 0) {
 		return err;
 	}
-	memcpy(port.mac, adapter->mac, sizeof(port.mac));
 	if (port.vlan > NETLINK_VLAN_MAX) {
 		return errbuf_set(eb, -EINVAL, "there is no VLAN %u", port.vlan);
 	}
@@ -350,7 +358,7 @@ static int switch_plug(struct switch_one *one, const struct switch_adapter *adap
 	if (err != 0) {
 		return err;
 	}
-	err = tap_plug(one->owner->nl, tap, &port, &bridge, bridge.vlans, eb);
+	err = tap_plug(one->owner->nl, tap, &port, &bridge, bridge.vlans, !adapter->arriving, eb);
 	for (uint32_t i = 0; err != 0 && i < adapter->queues; i++) {
 		(void)close(fds[i]);
 	}
@@ -375,6 +383,32 @@ int switches_plug(struct switches *s, const char *name, const struct switch_adap
 		return err;
 	}
 	err = switch_plug(one, adapter, fds, mtu_bytes, eb);
+	if (err != 0) {
+		errbuf_prepend(eb, "switch %s", one->def.name);
+	}
+	return err;
+}
+
+int switches_claim(struct switches *s, const char *name, const struct switch_adapter *adapter,
+                   struct errbuf *eb)
+{
+	struct switch_one *one = switch_find(s, name);
+	struct netlink_link bridge;
+	struct tap_port port;
+	char tap[NETLINK_NAME_MAX + 1];
+	int err;
+
+	if (name[0] == '\0') {
+		return 0;
+	}
+	if (one == NULL) {
+		return errbuf_set(eb, -ENOENT, "there is no switch named %s", name);
+	}
+	port = switch_port_of(one, adapter);
+	err = switch_ready(one, &bridge, eb);
+	if (err == 0) {
+		err = tap_claim(s->nl, tap_name(&adapter->id, tap), &port, bridge.vlans, eb);
+	}
 	if (err != 0) {
 		errbuf_prepend(eb, "switch %s", one->def.name);
 	}

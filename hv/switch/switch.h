@@ -90,6 +90,7 @@ struct switch_adapter {
 	uint8_t mac[6];
 	uint16_t vlan;   /* 0 = the switch's */
 	uint32_t queues; /* of the tap, 1..TAP_QUEUES_MAX */
+	bool arriving;   /* its VM runs elsewhere: nothing passes before switches_claim() */
 };
 
 /*
@@ -103,5 +104,13 @@ struct switch_adapter {
 MUST_USE int switches_plug(struct switches *s, const char *name,
                            const struct switch_adapter *adapter, int *fds, uint32_t *mtu_bytes,
                            struct errbuf *eb);
+
+/*
+ * switches_claim() - the VM of an adapter that was plugged in as arriving is here now.
+ * Returns 0, also for "" and if it was claimed before; -ENOENT no such switch; -ENODEV the adapter
+ * is not plugged in; -errno.
+ */
+MUST_USE int switches_claim(struct switches *s, const char *name,
+                            const struct switch_adapter *adapter, struct errbuf *eb);
 
 #endif

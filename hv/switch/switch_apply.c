@@ -164,7 +164,7 @@ static int bridge_replug(struct switch_one *one, const struct netlink_link *brid
 		if (links[i].master == 0 && strcmp(links[i].kind, "tun") == 0 &&
 		    tap_alias_decode(links[i].alias, &port) == 0 &&
 		    guid_equal(&port.switch_id, &one->def.id)) {
-			err = tap_plug(nl, links[i].name, &port, bridge, bridge->vlans, eb);
+			err = tap_plug(nl, links[i].name, &port, bridge, bridge->vlans, true, eb);
 			if (err == 0) {
 				log_info(TAG, "an adapter is plugged in again switch=%s tap=%s",
 				         one->def.name, links[i].name);

@@ -125,7 +125,7 @@ int tap_open(const char *name, uint32_t queues, int *fds, struct errbuf *eb)
 }
 
 int tap_plug(struct netlink *nl, const char *name, const struct tap_port *port,
-             const struct netlink_link *bridge, bool vlans, struct errbuf *eb)
+             const struct netlink_link *bridge, bool vlans, bool claim, struct errbuf *eb)
 {
 	char alias[NETLINK_ALIAS_MAX + 1];
 	struct netlink_link link;
@@ -155,7 +155,7 @@ int tap_plug(struct netlink *nl, const char *name, const struct tap_port *port,
 	if (err == 0 && vlans) {
 		err = netlink_vlan_add(nl, link.index, &own, eb);
 	}
-	if (err == 0) {
+	if (err == 0 && claim) {
 		err = netlink_fdb_add(nl, link.index, port->mac, vlans ? port->vlan : 0, eb);
 	}
 	if (err == 0) {
@@ -163,6 +163,21 @@ int tap_plug(struct netlink *nl, const char *name, const struct tap_port *port,
 	}
 	if (err == 0) {
 		err = netlink_link_set(nl, link.index, &up, eb);
+	}
+	if (err != 0) {
+		errbuf_prepend(eb, "%s", name);
+	}
+	return err;
+}
+
+int tap_claim(struct netlink *nl, const char *name, const struct tap_port *port, bool vlans,
+              struct errbuf *eb)
+{
+	struct netlink_link link;
+	int err = netlink_link_get(nl, name, &link, eb);
+
+	if (err == 0) {
+		err = netlink_fdb_add(nl, link.index, port->mac, vlans ? port->vlan : 0, eb);
 	}
 	if (err != 0) {
 		errbuf_prepend(eb, "%s", name);

@@ -50,10 +50,18 @@ MUST_USE int tap_open(const char *name, uint32_t queues, int *fds, struct errbuf
 
 /*
  * tap_plug() - into the bridge: alias, MTU, VLAN, and nothing but frames from port->mac passes.
- * @vlans: the bridge knows them. The tap is up afterwards.
+ * @vlans: the bridge knows them. @claim: the adapter is here, see tap_claim(); without, nothing
+ * passes yet. The tap is up afterwards.
  * Returns 0; -errno, then it may be half done: unplug by closing it.
  */
 MUST_USE int tap_plug(struct netlink *nl, const char *name, const struct tap_port *port,
-                      const struct netlink_link *bridge, bool vlans, struct errbuf *eb);
+                      const struct netlink_link *bridge, bool vlans, bool claim, struct errbuf *eb);
+
+/*
+ * tap_claim() - the station port->mac is behind this tap from now on, wherever the bridge has seen
+ * it before: a VM that moved was on the other side of the uplink. Returns 0; -ENODEV; -errno.
+ */
+MUST_USE int tap_claim(struct netlink *nl, const char *name, const struct tap_port *port,
+                       bool vlans, struct errbuf *eb);
 
 #endif

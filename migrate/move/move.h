@@ -110,6 +110,9 @@ struct move_result {
 	uint64_t run_ns;          /* COMMIT sent until RUNNING came */
 	uint64_t lost_ns;         /* vCPUs stood in attempts that were broken off */
 	uint64_t running_wall_ns; /* the destination's clock when its vCPUs ran */
+	/* Source: that, less our clock when we heard: how far the guest's clock, which follows its
+	 * host's, jumps ahead; at most one way too little. */
+	int64_t clock_ns;
 	bool encrypted;
 	bool ktls;
 	char cipher[48];

@@ -329,6 +329,9 @@ static void mover_take(struct mover *m, struct control_request *req)
 	} else if (err == 0 && !(m->ended && m->result.outcome == MOVE_DONE && !m->given)) {
 		err = mover_out_of_turn(req, &eb);
 	}
+	if (err == 0 && m->side == MOVER_NONE) {
+		worker_announce(m->w); /* it ran before its owner knew: only now frames pass */
+	}
 	mover_answer_request(req, err, &eb);
 }
 

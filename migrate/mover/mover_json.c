@@ -177,6 +177,7 @@ void mover_result_json(struct json_build *b, const struct move_result *r)
 	for (size_t i = 0; i < ARRAY_LEN(figures); i++) {
 		json_add_u64(&result, figures[i].key, figures[i].value);
 	}
+	json_add_i64(&result, "clock_ns", r->clock_ns);
 	json_add_bool(&result, "encrypted", r->encrypted);
 	json_add_bool(&result, "ktls", r->ktls);
 	json_add_str(&result, "cipher", r->cipher);

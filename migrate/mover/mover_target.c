@@ -161,6 +161,7 @@ static void mover_run_do(struct mover *m)
 	}
 	if (err == 0) {
 		worker_ran(m->w);
+		worker_announce(m->w);
 	} else {
 		log_err(TAG, "cannot run what arrived vm=%s reason=%s", worker_vm(m->w)->name,
 		        errbuf_text(&eb, err));

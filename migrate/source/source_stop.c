@@ -307,6 +307,9 @@ static void source_committed(struct source *s)
 	r->blackout_ns = clock_now_ns() - s->stop_ns;
 	r->run_ns = clock_now_ns() - start;
 	r->running_wall_ns = s->running.wall_ns;
+	if (err == 0) {
+		r->clock_ns = (int64_t)(s->running.wall_ns - clock_wall_ns());
+	}
 }
 
 /* FINAL, READY, the owner. Returns 0 over; -errno. */

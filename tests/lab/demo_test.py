@@ -30,7 +30,7 @@ def leftovers(pid):
 class Demo(unittest.TestCase):
     """Boots its own labs."""
 
-    def test_quorum_of_three_a_cut_and_a_healing(self):
+    def test_a_quorum_a_vm_that_moves_a_cut_and_a_healing(self):
         demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                 stdin=subprocess.DEVNULL, env=PLAIN)
         out = demo.communicate()[0]
@@ -39,6 +39,10 @@ class Demo(unittest.TestCase):
         for node in (1, 2, 3):  # with all, at the start and after healing
             self.assertEqual(len(re.findall(rf"n{node}  quorate +votes 3 of 3  members n1 n2 n3\n", out)), 2, out)
             self.assertRegex(out, rf"n{node}: \d+ ok, \d+ warn, 0 failed\n")
+        self.assertRegex(out, r"web runs on n2: .*, blackout [\d.]+ m?s")
+        self.assertRegex(out, r"gwguest: ok mem check .*bad=0")
+        self.assertRegex(out, r"gwguest: ok disk check ")
+        self.assertRegex(out, r"the connection: [1-9]\d+ lines there and back, longest silence \d+ ms\n")
         self.assertIn("n3  not quorate  votes 1 of 3  members n3\n", out)
         self.assertIn("n1  quorate      votes 2 of 3  members n1 n2\n", out)
         self.assertTrue(out.endswith("All good.\n"), out)

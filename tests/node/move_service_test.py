@@ -163,6 +163,7 @@ class Moves(Pair):
             self.assertEqual(job["state"], "done", job)
             self.assertGreater(job["result"]["blackout_ns"], 0)
             self.assertTrue(job["result"]["encrypted"])
+            self.assertLessEqual(job["result"]["clock_ns"], 0)  # one machine, one clock: only the way back
             self.assertEqual(there.states(), {"tiny": "running"})
             wait_for("it is forgotten", lambda h=here: h.states() == {})
             self.grows(there, vm_id)
@@ -224,6 +225,22 @@ class Moves(Pair):
         self.grows(self.n1, vm_id)
         self.n1.ok(*self.move_words(self.n2))
         self.grows(self.n2, vm_id)
+
+    def test_a_guest_that_writes_faster_than_it_can_be_copied_stays(self):
+        """It rewrites 4 MiB over and over; at 4 MB/s, with a pause of 50 ms, that cannot be moved, slowed down or not."""
+        vm_id = self.define(self.n1)
+        move = self.n1.popen("vm", "move", "tiny", "--to", "n2", "--addr", self.n2.address, "--max-blackout", "50ms",
+                             "--bandwidth", "4M", "--json")
+        out, err = move.communicate(timeout=COMMAND_S)
+        self.assertEqual(move.returncode, 1, out + err)
+        job = json.loads(out.splitlines()[-1])
+        self.assertEqual(job["state"], "failed")
+        self.assertRegex(job["error"]["message"], "converge|blackout|limit")
+        self.assertEqual(job["result"]["stops"], 0)
+        print(f"given up after {job['result']['total_ns'] / 1e9:.0f} s: {job['error']['message']}", file=sys.stderr)
+        self.grows(self.n1, vm_id)
+        wait_for("it is gone there", lambda: self.n2.states() == {})
+        self.assert_count(self.n1.console(vm_id))
 
     def test_several_both_ways_at_once_wait_for_one_another(self):
         names = {f"a{i}": self.n1 for i in range(3)} | {f"b{i}": self.n2 for i in range(3)}

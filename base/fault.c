@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* The exception to "no static mutable state": a test hook that must reach every allocation. */
 static _Thread_local struct {
@@ -46,6 +47,24 @@ void *gw_malloc(size_t bytes)
 void *gw_calloc(size_t count, size_t bytes)
 {
 	return fault_now(FAULT_ALLOC) ? NULL : calloc(count, bytes);
+}
+
+void *gw_calloc_sparse(size_t count, size_t bytes)
+{
+	const uintptr_t page = 4096;
+	void *ptr = gw_calloc(count, bytes); /* a mapping of its own, zero without being touched */
+
+	if (ptr != NULL) {
+		uintptr_t first = ((uintptr_t)ptr + page - 1) / page * page;
+		uintptr_t end = ((uintptr_t)ptr + count * bytes) / page * page;
+
+		if (first < end) {
+			/* Fails where the kernel has no huge pages. */
+			(void)madvise((uint8_t *)ptr + (first - (uintptr_t)ptr), end - first,
+			              MADV_NOHUGEPAGE);
+		}
+	}
+	return ptr;
 }
 
 void *gw_realloc_array(void *ptr, size_t count, size_t bytes)

@@ -35,6 +35,11 @@ MUST_USE int fault_io(void);
 void *gw_malloc(size_t bytes);
 void *gw_calloc(size_t count, size_t bytes);
 void *gw_realloc_array(void *ptr, size_t count, size_t bytes);
+/*
+ * gw_calloc_sparse() - as gw_calloc(), for a large table of which little is used: only the pages
+ * that were touched cost memory, also where the kernel makes huge pages unasked.
+ */
+void *gw_calloc_sparse(size_t count, size_t bytes);
 char *gw_strdup(const char *text);
 char *gw_asprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

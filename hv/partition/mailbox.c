@@ -14,7 +14,15 @@
 
 int mailbox_init(struct mailbox *m)
 {
-	memset(m, 0, sizeof(*m));
+	/* Not its rings: they cost memory when they are used. */
+	m->rung = false;
+	m->message_head = m->message_count = 0;
+	m->console_head = m->console_count = 0;
+	m->console_dropped = 0;
+	m->events = 0;
+	m->synic_vps = 0;
+	memset(m->crash, 0, sizeof(m->crash));
+	m->text[0] = '\0';
 	m->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->event_fd < 0) {
 		return -errno;

@@ -17,6 +17,9 @@
 #include "hv/synic/synic.h"
 
 #define VP_SIGNAL SIGUSR1
+/* A VP's thread calls little and nothing recursive; 8 MiB for each is where the kernel puts huge
+ * pages. */
+#define VP_STACK_BYTES (256u << 10)
 #define MSR_HV_CRASH_P0 0x40000100u
 /* The connection ids that VMBus guests post to: before the handshake, and from 5.0 on. */
 #define VP_POST_CONNECTION 1u
@@ -248,6 +251,7 @@ int vp_start(struct vp *vp, uint32_t index, struct kvm_vcpu *vcpu, const struct 
              const char *vm_name)
 {
 	pthread_condattr_t monotonic;
+	pthread_attr_t attr;
 	char name[16];
 	int err;
 
@@ -257,7 +261,10 @@ int vp_start(struct vp *vp, uint32_t index, struct kvm_vcpu *vcpu, const struct 
 	CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
 	CHECK(pthread_cond_init(&vp->changed, &monotonic) == 0);
 	CHECK(pthread_condattr_destroy(&monotonic) == 0);
-	err = pthread_create(&vp->thread, NULL, vp_main, vp);
+	CHECK(pthread_attr_init(&attr) == 0);
+	CHECK(pthread_attr_setstacksize(&attr, VP_STACK_BYTES) == 0);
+	err = pthread_create(&vp->thread, &attr, vp_main, vp);
+	CHECK(pthread_attr_destroy(&attr) == 0);
 	if (err != 0) {
 		CHECK(pthread_cond_destroy(&vp->changed) == 0);
 		CHECK(pthread_mutex_destroy(&vp->lock) == 0);

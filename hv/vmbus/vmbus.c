@@ -22,7 +22,7 @@ int vmbus_create(const struct vmbus_cfg *cfg, struct vmbus **out)
 
 	struct vmbus *bus = gw_calloc(1, sizeof(*bus));
 	/* Large, but zero pages until they are used: the kernel gives them one by one. */
-	struct vmbus_out *slots = gw_calloc(VMBUS_OUT_MAX, sizeof(*slots));
+	struct vmbus_out *slots = gw_calloc_sparse(VMBUS_OUT_MAX, sizeof(*slots));
 
 	if (bus == NULL || slots == NULL) {
 		free(bus);

@@ -102,7 +102,7 @@ static void storvsp_request_free(struct storvsp_request *r)
 {
 	struct storvsp *s = r->channel->s;
 
-	list_add_tail(&s->pool, &r->link);
+	list_add_head(&s->pool, &r->link); /* the next one finds it in the processor's cache */
 	r->channel->in_flight--;
 	s->in_flight--;
 	if (s->pool_empty) {
@@ -134,18 +134,20 @@ static void storvsp_answers_drop(struct storvsp_channel *ch)
 	}
 }
 
-static struct storvsp_request *storvsp_request_get(struct storvsp_channel *ch)
+struct storvsp_request *storvsp_request_get(struct storvsp_channel *ch)
 {
 	struct storvsp *s = ch->s;
-	struct list *link = list_first(&s->pool);
+	struct list *link = list_pop(&s->pool);
 	struct storvsp_request *r;
 
-	if (link == NULL) {
+	if (link != NULL) {
+		r = list_entry(link, struct storvsp_request, link);
+	} else if (s->requests_used < STORVSP_REQUESTS) {
+		r = &s->requests[s->requests_used++];
+	} else {
 		s->pool_empty = true;
 		return NULL;
 	}
-	list_del(link);
-	r = list_entry(link, struct storvsp_request, link);
 	r->channel = ch;
 	r->unit = NULL;
 	ch->in_flight++;
@@ -550,13 +552,10 @@ int storvsp_create(const struct vsp_env *env, const struct storvsp_cfg *cfg, str
 		s->channels[i].s = s;
 		list_init(&s->channels[i].answers);
 	}
-	s->requests = gw_calloc(STORVSP_REQUESTS, sizeof(*s->requests));
+	s->requests = gw_calloc_sparse(STORVSP_REQUESTS, sizeof(*s->requests));
 	if (s->requests == NULL) {
 		err = errbuf_sys(eb, -ENOMEM, "cannot create a SCSI controller");
 		goto free_controller;
-	}
-	for (uint32_t i = 0; i < STORVSP_REQUESTS; i++) {
-		list_add_tail(&s->pool, &s->requests[i].link);
 	}
 	for (uint32_t i = 0; i < cfg->lun_count && err == 0; i++) {
 		err = storvsp_unit_add(s, &cfg->luns[i], eb);

@@ -69,8 +69,11 @@ struct storvsp {
 	uint32_t sub_channels; /* offered */
 	struct storvsp_unit units[STORVSP_LUNS_MAX];
 	struct storvsp_channel channels[1 + STORVSP_SUB_CHANNELS_MAX]; /* 0 = primary */
-	struct storvsp_request *requests; /* owned: the pool, STORVSP_REQUESTS of them */
-	struct list pool;
+	struct storvsp_request *requests; /* owned: STORVSP_REQUESTS of them */
+	/* Never used from here on: most guests have a few requests in flight, and a request is
+	 * three pages of memory that then stay untouched. */
+	uint32_t requests_used;
+	struct list pool; /* used and free, the last one first */
 	uint32_t in_flight;
 	bool paused;
 	bool pool_empty; /* somebody met it empty: kick all channels when one comes back */
@@ -85,6 +88,8 @@ struct storvsp {
 void storvsp_srb(struct storvsp_channel *ch, const struct vmbus_packet *pkt,
                  const struct storvsp_packet *in, struct storvsp_request *r);
 
+/* storvsp.c: a request for @ch, counted as in flight. Returns NULL: all are. */
+struct storvsp_request *storvsp_request_get(struct storvsp_channel *ch);
 /* storvsp.c: the answer is ready in r->reply. */
 void storvsp_answer(struct storvsp_request *r);
 

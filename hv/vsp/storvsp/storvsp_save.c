@@ -69,24 +69,17 @@ void storvsp_save(const struct vsp *vsp, struct save *s)
 
 static void storvsp_load_channel(struct storvsp_channel *ch, struct load *l)
 {
-	struct storvsp *s = ch->s;
 	uint32_t count = load_u32_max(l, STORVSP_REQUESTS, "answers");
 
 	for (uint32_t i = 0; i < count && load_error(l) == 0; i++) {
-		struct list *link = list_first(&s->pool);
-		struct storvsp_request *r;
+		struct storvsp_request *r = storvsp_request_get(ch);
 
-		if (link == NULL) {
+		if (r == NULL) {
 			(void)load_fail(l, -EBADMSG, "more answers than requests");
 			return;
 		}
-		list_del(link);
-		r = list_entry(link, struct storvsp_request, link);
-		r->channel = ch;
 		r->transaction_id = load_u64(l);
 		load_bytes(l, &r->reply, sizeof(r->reply));
-		ch->in_flight++;
-		s->in_flight++;
 		list_add_tail(&ch->answers, &r->link);
 	}
 }

@@ -92,6 +92,27 @@ static void the_allocators_do_what_their_models_do(void **state)
 	free(printed);
 }
 
+static void a_sparse_table_is_zero_and_can_fail(void **state)
+{
+	const size_t bytes = 4u << 20;
+	unsigned char *table = gw_calloc_sparse(bytes / 8, 8);
+	unsigned char *few = gw_calloc_sparse(1, 100);
+
+	(void)state;
+	assert_non_null(table);
+	assert_non_null(few);
+	for (size_t i = 0; i < bytes; i += 4096) {
+		assert_int_equal(table[i], 0);
+		table[i] = 1;
+	}
+	assert_int_equal(few[99], 0);
+	free(table);
+	free(few);
+	fault_arm(FAULT_ALLOC, 1);
+	assert_null(gw_calloc_sparse(1, 8));
+	fault_arm(FAULT_ALLOC, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -99,6 +120,7 @@ int main(void)
 		cmocka_unit_test(kinds_are_counted_apart),
 		cmocka_unit_test(other_threads_are_not_hit),
 		cmocka_unit_test(the_allocators_do_what_their_models_do),
+		cmocka_unit_test(a_sparse_table_is_zero_and_can_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

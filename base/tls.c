@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -295,17 +296,9 @@ int tls_ctx_from_pem(const struct tls_pem *pem, struct tls_ctx **out, struct err
 
 int tls_prepare(struct errbuf *eb)
 {
-	char *key = NULL;
-	SSL_CTX *ctx = tls_settings_create();
-	int err;
-
-	if (ctx == NULL) {
-		return tls_ossl_fail(eb, -ENOMEM, "cannot set up TLS");
-	}
-	SSL_CTX_free(ctx);
-	err = tls_key_create(&key, eb); /* random numbers and providers */
-	tls_pem_free(key);
-	return err;
+	return OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1
+	               ? 0
+	               : tls_ossl_fail(eb, -ENOMEM, "cannot set up TLS");
 }
 
 int tls_ctx_reload(struct tls_ctx *ctx, struct errbuf *eb)

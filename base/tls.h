@@ -79,7 +79,8 @@ struct tls_pem {
  */
 MUST_USE int tls_ctx_from_pem(const struct tls_pem *pem, struct tls_ctx **out, struct errbuf *eb);
 
-/* tls_prepare() - let OpenSSL read and set up now what it needs later: before a sandbox closes.
+/* tls_prepare() - for a process that will not be able to open files: OpenSSL looks for none of its
+ * own, and sets itself up when it is first used, which costs two MiB that most workers never need.
  * Returns 0; -ENOMEM (or OpenSSL failed, see @eb). */
 MUST_USE int tls_prepare(struct errbuf *eb);
 

@@ -7,6 +7,7 @@
 #include "base/errbuf.h"
 #include "base/log.h"
 #include "bin/common/version.h"
+#include "hv/kvm/kvm.h"
 #include "hv/worker/sandbox.h"
 #include "hv/worker/worker.h"
 #include "migrate/mover/mover.h"
@@ -21,6 +22,7 @@ static int run(const struct cli_call *call, void *arg)
 		.uid = (uint32_t)cli_number(call, "uid", 0),
 		.gid = (uint32_t)cli_number(call, "gid", 0),
 	};
+	bool eoi_assist = kvm_eoi_assist(); /* before /sys is gone */
 	struct errbuf eb = {0};
 	int err = log_level_parse(cli_text(call, "log-level"), &log.level);
 
@@ -36,6 +38,7 @@ static int run(const struct cli_call *call, void *arg)
 			.config_fd = (int)cli_number(call, "config-fd", 0),
 			.listen_fd = (int)cli_number(call, "control-fd", 0),
 			.seal = true,
+			.eoi_assist = eoi_assist,
 			.ext = &mover_ext,
 		};
 

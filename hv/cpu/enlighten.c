@@ -29,6 +29,7 @@
 #define MISC_CRASH (1u << 10)
 #define MISC_STIMER_DIRECT (1u << 19)
 /* 0x40000004 EAX: recommendations. */
+#define HINT_APIC_MSRS (1u << 3) /* with x2APIC: of the VP assist page's word before an EOI */
 #define HINT_RELAXED_TIMING (1u << 5)
 /* Without it guests program SINTs with AutoEOI, which costs APIC virtualization. */
 #define HINT_NO_AUTO_EOI (1u << 9)
@@ -68,8 +69,8 @@ static int enlighten_features_pick(uint32_t have, uint32_t *out, struct errbuf *
 	return 0;
 }
 
-int enlighten_leaves(struct cpuid_table *table, struct cpuid_table *kvm, uint32_t vp_count_max,
-                     struct errbuf *eb)
+int enlighten_leaves(struct cpuid_table *table, struct cpuid_table *kvm,
+                     const struct enlighten_cfg *cfg, struct errbuf *eb)
 {
 	const struct cpuid_leaf *have = cpuid_find(kvm, LEAF_FEATURES, 0);
 	struct cpuid_leaf *basic = cpuid_find(table, 1, 0);
@@ -85,6 +86,8 @@ int enlighten_leaves(struct cpuid_table *table, struct cpuid_table *kvm, uint32_
 	}
 	basic->ecx |= 1u << 31;
 
+	uint32_t hints =
+		HINT_RELAXED_TIMING | HINT_NO_AUTO_EOI | (cfg->eoi_assist ? HINT_APIC_MSRS : 0);
 	uint32_t misc = have->edx & (MISC_FREQUENCIES | MISC_CRASH | MISC_STIMER_DIRECT);
 	const struct cpuid_leaf leaves[] = {
 		/* "Microsoft Hv": what unmodified guests look for. */
@@ -100,10 +103,8 @@ int enlighten_leaves(struct cpuid_table *table, struct cpuid_table *kvm, uint32_
 	         .ebx = PRIVILEGE_POST_MESSAGES | PRIVILEGE_SIGNAL_EVENTS,
 	         .edx = misc},
 		/* EBX: never call us for a long spin wait. */
-		{.function = 0x40000004u,
-	         .eax = HINT_RELAXED_TIMING | HINT_NO_AUTO_EOI,
-	         .ebx = UINT32_MAX},
-		{.function = 0x40000005u, .eax = vp_count_max, .ebx = vp_count_max},
+		{.function = 0x40000004u, .eax = hints, .ebx = UINT32_MAX},
+		{.function = 0x40000005u, .eax = cfg->vp_count_max, .ebx = cfg->vp_count_max},
 		{.function = 0x40000006u},
 	};
 

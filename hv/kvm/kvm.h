@@ -52,6 +52,14 @@ struct kvm_vm_cfg {
 };
 
 /*
+ * kvm_eoi_assist() - is it worth it that guests look at the VP assist page before they end an
+ * interrupt? True where each EOI is an exit; false where the processor does it (APICv, AVIC in
+ * use): there the question would cost the exit that it saves elsewhere. Reads parameters of KVM's
+ * modules in /sys.
+ */
+bool kvm_eoi_assist(void);
+
+/*
  * kvm_vm_create() - an empty VM with in-kernel interrupt controllers and, for each VP and SINT, a
  * GSI (kvm_gsi_sint()).
  * Returns 0; -ENOENT, -EACCES /dev/kvm (hint); -ENOTSUP something is missing, named; -errno.

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/hostfs.h"
 #include "hv/cpu/cpuid.h"
 #include "hv/kvm/kvm.h"
 #include "hv/kvm/kvm_int.h"
@@ -22,6 +23,25 @@ int kvm_cap(int fd, unsigned long capability)
 	int value = ioctl(fd, KVM_CHECK_EXTENSION, capability);
 
 	return value > 0 ? value : 0;
+}
+
+bool kvm_eoi_assist(void)
+{
+	static const char *const parameters[] = {
+		"/sys/module/kvm_intel/parameters/enable_apicv",
+		"/sys/module/kvm_amd/parameters/avic",
+	};
+	const struct hostfs here = {.root = ""};
+
+	for (size_t i = 0; i < ARRAY_LEN(parameters); i++) {
+		char text[8];
+
+		if (hostfs_read(&here, parameters[i], text, sizeof(text)) > 0 &&
+		    (text[0] == 'Y' || text[0] == '1')) {
+			return false;
+		}
+	}
+	return true;
 }
 
 static int kvm_open(int given_fd, int *out, struct errbuf *eb)

@@ -52,7 +52,12 @@ static int partition_cpuid_make(struct partition *p, struct cpuid_table *out, st
 	if (err == 0 && p->cfg.hyperv) {
 		err = kvm_cpuid_hyperv(p->vm, &host, eb);
 		if (err == 0) {
-			err = enlighten_leaves(out, &host, KVM_VCPUS_MAX, eb);
+			const struct enlighten_cfg show = {
+				.vp_count_max = KVM_VCPUS_MAX,
+				.eoi_assist = p->cfg.eoi_assist,
+			};
+
+			err = enlighten_leaves(out, &host, &show, eb);
 		}
 	}
 	return err;

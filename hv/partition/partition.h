@@ -85,10 +85,11 @@ struct partition_cfg {
 	uint64_t memory_bytes;
 	bool huge_2m;
 	uint32_t vp_count;
-	bool hyperv;   /* false: a bare machine, for tests on hosts without the interface */
-	int kvm_fd;    /* -1 = open /dev/kvm */
-	int kernel_fd; /* borrowed */
-	int initrd_fd; /* -1 = none */
+	bool hyperv;     /* false: a bare machine, for tests on hosts without the interface */
+	bool eoi_assist; /* kvm_eoi_assist() */
+	int kvm_fd;      /* -1 = open /dev/kvm */
+	int kernel_fd;   /* borrowed */
+	int initrd_fd;   /* -1 = none */
 	const char *cmdline;
 	struct guid generation_id;
 	const struct cpuid_table

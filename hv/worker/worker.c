@@ -219,6 +219,7 @@ static int worker_partition_create(struct worker *w, struct errbuf *eb)
 		.huge_2m = w->vm.huge_pages,
 		.vp_count = w->vm.cpus,
 		.hyperv = !w->bare,
+		.eoi_assist = w->eoi_assist,
 		.kvm_fd = w->fds.kvm,
 		.kernel_fd = w->fds.kernel,
 		.initrd_fd = w->fds.initrd,
@@ -292,6 +293,7 @@ int worker_run(const struct worker_cfg *cfg, struct errbuf *eb)
 	}
 	w->pending_fd = -1;
 	w->ext_ops = cfg->ext;
+	w->eoi_assist = cfg->eoi_assist;
 	(void)signal(SIGPIPE, SIG_IGN); /* a log reader that went away is no reason to die */
 	err = worker_config_read(w, cfg->config_fd, eb);
 	if (err == 0) {

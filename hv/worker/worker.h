@@ -27,6 +27,7 @@ struct worker_cfg {
 	int config_fd; /* JSON: {"vm": definition, "fds": {...}}, docs/formats/worker-control.md */
 	int listen_fd; /* control socket, listening; taken */
 	bool seal;     /* sandbox_seal() once everything is built */
+	bool eoi_assist; /* kvm_eoi_assist(), asked before /sys was out of reach */
 	const struct worker_ext_ops
 		*ext; /* what the program adds (hv/worker/worker_ext.h) or NULL */
 };

@@ -69,6 +69,7 @@ struct worker {
 	int flush_err;
 	worker_done_fn flush_done;
 	void *flush_arg;
+	bool eoi_assist;
 	bool bare;     /* no Hyper-V interface, no devices: tests on hosts without it */
 	bool arriving; /* started as the destination of a move, and the guest does not run yet */
 	bool gone;     /* the VM is somebody else's: nothing is closed, nothing written */

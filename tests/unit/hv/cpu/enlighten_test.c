@@ -9,6 +9,8 @@
 #include "tests/lib/test.h"
 #include "tests/unit/hv/cpu/hosts.h"
 
+static const struct enlighten_cfg cfg = {.vp_count_max = 64};
+
 static void a_guest_finds_the_interface(void **state)
 {
 	struct cpuid_table t;
@@ -18,7 +20,7 @@ static void a_guest_finds_the_interface(void **state)
 	(void)state;
 	host_amd(&t);
 	host_kvm_hyperv(&kvm);
-	assert_int_equal(enlighten_leaves(&t, &kvm, 64, NULL), 0);
+	assert_int_equal(enlighten_leaves(&t, &kvm, &cfg, NULL), 0);
 	assert_int_equal(cpuid_find(&t, 1, 0)->ecx >> 31, 1);
 	l = cpuid_find(&t, 0x40000000u, 0);
 	assert_int_equal(l->eax, 0x40000006u);
@@ -32,10 +34,24 @@ static void a_guest_finds_the_interface(void **state)
 	assert_int_equal(l->edx & ~0x88d9cu, 0);
 	assert_int_equal(l->edx & 0x400u, 0x400);                              /* crash MSRs */
 	assert_int_equal(cpuid_find(&t, 0x40000004u, 0)->eax & 0x200u, 0x200); /* no AutoEOI */
+	assert_int_equal(cpuid_find(&t, 0x40000004u, 0)->eax & 0x8u, 0); /* no APIC registers */
 	assert_int_equal(cpuid_find(&t, 0x40000005u, 0)->eax, 64);
 	for (uint32_t f = 0x40000000u; f <= 0x40000006u; f++) {
 		assert_non_null(cpuid_find(&t, f, 0));
 	}
+}
+
+static void guests_are_told_of_the_assist_page_where_it_helps(void **state)
+{
+	const struct enlighten_cfg assist = {.vp_count_max = 64, .eoi_assist = true};
+	struct cpuid_table t;
+	struct cpuid_table kvm;
+
+	(void)state;
+	host_amd(&t);
+	host_kvm_hyperv(&kvm);
+	assert_int_equal(enlighten_leaves(&t, &kvm, &assist, NULL), 0);
+	assert_int_equal(cpuid_find(&t, 0x40000004u, 0)->eax, 0x228);
 }
 
 static void old_hypervisor_leaves_are_replaced(void **state)
@@ -48,7 +64,7 @@ static void old_hypervisor_leaves_are_replaced(void **state)
 	assert_int_equal(cpuid_set(&t, &(struct cpuid_leaf){.function = 0x40000080u}), 0);
 	assert_int_equal(cpuid_set(&t, &(struct cpuid_leaf){.function = 0x40000100u}), 0);
 	host_kvm_hyperv(&kvm);
-	assert_int_equal(enlighten_leaves(&t, &kvm, 64, NULL), 0);
+	assert_int_equal(enlighten_leaves(&t, &kvm, &cfg, NULL), 0);
 	assert_null(cpuid_find(&t, 0x40000080u, 0));
 	assert_null(cpuid_find(&t, 0x40000100u, 0));
 }
@@ -82,10 +98,10 @@ static void what_kvm_lacks_is_named_or_left_out(void **state)
 		host_kvm_hyperv(&kvm);
 		cpuid_find(&kvm, 0x40000003u, 0)->eax &= ~bits[i].bit;
 		if (bits[i].name == NULL) {
-			assert_int_equal(enlighten_leaves(&t, &kvm, 64, &eb), 0);
+			assert_int_equal(enlighten_leaves(&t, &kvm, &cfg, &eb), 0);
 			assert_int_equal(cpuid_find(&t, 0x40000003u, 0)->eax & bits[i].bit, 0);
 		} else {
-			assert_int_equal(enlighten_leaves(&t, &kvm, 64, &eb), -ENOTSUP);
+			assert_int_equal(enlighten_leaves(&t, &kvm, &cfg, &eb), -ENOTSUP);
 			assert_non_null(strstr(eb.text, bits[i].name));
 		}
 	}
@@ -99,7 +115,7 @@ static void without_a_feature_leaf_there_is_nothing_to_show(void **state)
 
 	(void)state;
 	host_amd(&t);
-	assert_int_equal(enlighten_leaves(&t, &kvm, 64, &eb), -ENOTSUP);
+	assert_int_equal(enlighten_leaves(&t, &kvm, &cfg, &eb), -ENOTSUP);
 	assert_true(eb.text[0] != '\0');
 }
 
@@ -113,13 +129,14 @@ static void a_table_without_room_is_refused(void **state)
 		assert_int_equal(cpuid_set(&t, &(struct cpuid_leaf){.function = 1 + i}), 0);
 	}
 	host_kvm_hyperv(&kvm);
-	assert_int_equal(enlighten_leaves(&t, &kvm, 64, NULL), -E2BIG);
+	assert_int_equal(enlighten_leaves(&t, &kvm, &cfg, NULL), -E2BIG);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_guest_finds_the_interface),
+		cmocka_unit_test(guests_are_told_of_the_assist_page_where_it_helps),
 		cmocka_unit_test(old_hypervisor_leaves_are_replaced),
 		cmocka_unit_test(what_kvm_lacks_is_named_or_left_out),
 		cmocka_unit_test(without_a_feature_leaf_there_is_nothing_to_show),

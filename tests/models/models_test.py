@@ -14,6 +14,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 STORAGE = "PREEMPT ABORT CHECK RAISE"
 LEASE = "RESET INFLIGHT CHECK RAISE"
+RECLAIM = "RECLAIM WAIT PROOF TERM"
 CASES = [  # model, definitions, safe
     ("fence", STORAGE, True),
     ("fence", LEASE, True),
@@ -38,6 +39,20 @@ CASES = [  # model, definitions, safe
     ("lease", "PETLATE", False),
     ("lease", "EARLY", False),
     ("lease", "NODOG", False),
+    ("reclaim", RECLAIM, True),
+    ("reclaim", "", False),
+    ("reclaim", "WAIT PROOF TERM", False),
+    ("reclaim", "RECLAIM PROOF TERM", False),
+    ("reclaim", "RECLAIM WAIT TERM", False),
+    ("reclaim", "RECLAIM WAIT PROOF", False),
+    ("once", "RECORD", True),
+    ("once", "", False),
+    ("once", "MEMORY", False),
+    ("once", "RECORD SPLIT", False),
+    ("once", "RECORD FIRST", False),
+    ("redirect", "SETTLE ABORT", True),
+    ("redirect", "", False),
+    ("redirect", "SETTLE", False),
 ]
 
 
@@ -63,7 +78,7 @@ def main():
         with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
             ok, states = check(model, definitions, folder)
         wrong += ok != safe
-        print(f"{model:7} {definitions or '-':32} {'safe' if ok else 'unsafe':7} {states:7} states"
+        print(f"{model:8} {definitions or '-':32} {'safe' if ok else 'unsafe':7} {states:7} states"
               f"{'' if ok == safe else '   WRONG'}", flush=True)
     return 1 if wrong else 0
 

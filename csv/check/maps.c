@@ -96,6 +96,8 @@ static void compare_state(struct check *c, uint64_t free_units, uint64_t pool_fr
 			want.next_generation = have.next_generation;
 		}
 		want.head = have.head;
+		/* Nothing else says what was done; repairing a damaged state forgets it. */
+		memcpy(want.done, have.done, sizeof(want.done));
 		if (memcmp(&want, &have, sizeof(want)) == 0) {
 			return;
 		}

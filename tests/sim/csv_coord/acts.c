@@ -75,6 +75,10 @@ static void names_done(struct world *w, struct node *n)
 		a->busy = true; /* nobody knows */
 		return;
 	}
+	if (a->req.result == -ENOSPC) {
+		w->full++; /* in grace nothing that was removed is freed */
+		return;
+	}
 	if (a->req.result != 0) {
 		violation(w, "an operation on its own name failed", a->kind,
 		          (uint64_t)-a->req.result);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/errbuf.h"
+#include "csv/check/csv_check.h"
 #include "tests/lib/test.h"
 
 uint32_t dice(struct world *w, uint32_t below)
@@ -524,6 +525,35 @@ static bool all_idle(const struct world *w)
 	return w->coord != NULL && csv_coord_state(w->coord, NULL) == CSV_COORD_ACTIVE;
 }
 
+static int check_read(void *arg, uint64_t block, uint32_t count, void *buf)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		memcpy((uint8_t *)buf + (size_t)i * CSV_BLOCK_BYTES, sim_disk_at(arg, block + i),
+		       CSV_BLOCK_BYTES);
+	}
+	return 0;
+}
+
+static void check_say(void *arg, bool fault, const char *text)
+{
+	(void)fault;
+	violation(arg, text, 0, 0);
+}
+
+/* Maps, counts and trees agree. */
+static void check(struct world *w)
+{
+	const struct csv_check_disk disk = {
+		.read = check_read,
+		.arg = w->disk,
+		.size_bytes = (uint64_t)UNITS << 20,
+	};
+	const struct csv_check_cfg cfg = {.say = check_say, .arg = w};
+	struct csv_check_result result;
+
+	assert_int_equal(csv_check_run(&disk, &cfg, &result, NULL), 0);
+}
+
 /* Is exactly what should be there in the root directory? */
 static void look(struct world *w)
 {
@@ -543,6 +573,7 @@ static void look(struct world *w)
 
 	acts_names(w, want, &want_count);
 	sim_disk_crash(w->disk, false);
+	check(w);
 	assert_int_equal(csv_meta_create(&cfg, &m, NULL), 0);
 	while (csv_meta_status(m, NULL) == -EINPROGRESS) {
 		while (csv_meta_next_io(m, &io)) {

@@ -178,6 +178,7 @@ struct world {
 	uint64_t opens;
 	uint64_t leases;
 	uint64_t lost;
+	uint64_t full;
 };
 
 uint32_t dice(struct world *w, uint32_t below);

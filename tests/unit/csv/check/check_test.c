@@ -104,7 +104,12 @@ static void make(struct volume *v, bool clean)
 
 		(void)snprintf(name, sizeof(name), "f%u", i);
 		(void)named(m, v,
-		            &(struct csv_op){.type = CSV_OP_CREATE, .dir = root, .name = name});
+		            &(struct csv_op){.type = CSV_OP_CREATE,
+		                             .dir = root,
+		                             .name = name,
+		                             .client_node = i % 3,
+		                             .client_incarnation = 5,
+		                             .client_request = i + 1});
 	}
 	if (clean) {
 		csv_meta_close(m);

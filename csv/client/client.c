@@ -163,7 +163,9 @@ static int welcome(struct csv_client *c, const struct csv_msg *msg)
 	if (msg->welcome.version != CSV_MSG_VERSION) {
 		return -EPROTO;
 	}
-	if (msg->term == c->term) {
+	bool same_term = msg->term == c->term;
+
+	if (same_term) {
 		c->state = c->reclaiming ? CSV_CLIENT_RECLAIM : CSV_CLIENT_ACTIVE;
 	} else if ((msg->welcome.flags & CSV_MSG_GRACE) == 0 && holds_anything(c) && c->term != 0) {
 		csv_client_die(c); /* the others went on without us */
@@ -173,7 +175,7 @@ static int welcome(struct csv_client *c, const struct csv_msg *msg)
 		c->state = c->reclaiming ? CSV_CLIENT_RECLAIM : CSV_CLIENT_ACTIVE;
 	}
 	if (c->state == CSV_CLIENT_RECLAIM) {
-		held_reclaim_start(c);
+		held_reclaim_start(c, same_term);
 		c->reclaimed_request = 0;
 	}
 	return 0;

@@ -48,6 +48,8 @@ struct client_lease {
 struct client_lock {
 	struct held held;
 	struct csv_msg_lock lock;
+	uint64_t claim_term; /* the claim of this term says this mode, also when it is repeated */
+	uint32_t claim_mode;
 };
 
 struct csv_client {
@@ -80,7 +82,7 @@ void held_answered(struct csv_client *c, const struct csv_msg *msg, const struct
 void held_failed(struct csv_client *c, const struct csv_msg *msg);
 void held_event(struct csv_client *c, const struct csv_msg *msg);
 void held_lose_all(struct csv_client *c);
-void held_reclaim_start(struct csv_client *c);
+void held_reclaim_start(struct csv_client *c, bool same_term);
 bool held_reclaim_next(struct csv_client *c, struct csv_msg *out);
 void held_reclaim_sent(struct csv_client *c, uint64_t request);
 bool held_reclaim_over(struct csv_client *c);

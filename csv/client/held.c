@@ -378,24 +378,26 @@ void held_lose_all(struct csv_client *c)
 	}
 }
 
-static void unclaim(struct held *h)
+static void unclaim(struct held *h, bool same_term)
 {
-	h->claimed = false;
+	h->claimed = h->claimed && same_term;
 	h->reclaim = 0;
 }
 
-void held_reclaim_start(struct csv_client *c)
+/* In the same term only the claims without an answer are repeated: the others may have been
+ * converted since. */
+void held_reclaim_start(struct csv_client *c, bool same_term)
 {
 	c->phase = PHASE_HANDLES;
 	c->claims = 0;
 	for (uint32_t i = 0; i < c->cfg.handles_max; i++) {
-		unclaim(&c->handles[i].held);
+		unclaim(&c->handles[i].held, same_term);
 	}
 	for (uint32_t i = 0; i < c->cfg.leases_max; i++) {
-		unclaim(&c->leases[i].held);
+		unclaim(&c->leases[i].held, same_term);
 	}
 	for (uint32_t i = 0; i < c->cfg.locks_max; i++) {
-		unclaim(&c->locks[i].held);
+		unclaim(&c->locks[i].held, same_term);
 	}
 }
 
@@ -428,8 +430,15 @@ static bool claim_handle(struct csv_client *c, struct csv_msg *out)
 static bool claim_lock(struct csv_client *c, struct csv_msg *out)
 {
 	for (uint32_t i = 0; i < c->cfg.locks_max; i++) {
-		if (to_claim(c, &c->locks[i].held)) {
-			*out = (struct csv_msg){.type = CSV_MSG_LOCK, .lock = c->locks[i].lock};
+		struct client_lock *l = &c->locks[i];
+
+		if (to_claim(c, &l->held)) {
+			if (l->claim_term != c->term) {
+				l->claim_term = c->term;
+				l->claim_mode = l->lock.mode;
+			}
+			*out = (struct csv_msg){.type = CSV_MSG_LOCK, .lock = l->lock};
+			out->lock.mode = l->claim_mode;
 			out->lock.flags = CSV_MSG_RECLAIM;
 			return true;
 		}

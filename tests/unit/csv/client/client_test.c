@@ -204,6 +204,34 @@ static void what_is_held_is_claimed_again_in_a_new_term(void **state)
 	assert_int_equal(close.result, -ESTALE);
 }
 
+/* The connection breaks between claims; meanwhile a lock is wanted in another mode. */
+static void a_claim_that_is_repeated_says_the_same(void **state)
+{
+	struct csv_client_req a;
+	struct csv_client_req b;
+
+	(void)state;
+	assert_int_equal(welcome(4, 0), 0);
+	lock(&a, 5, CSV_LOCK_EX, 0);
+	answer(0);
+	lock(&b, 6, CSV_LOCK_PW, 0);
+	answer(0);
+	csv_client_disconnected(c);
+	assert_int_equal(welcome(5, CSV_MSG_GRACE), 0);
+	answer(0); /* the first one */
+	assert_true(next());
+	assert_true(out.lock.number == 6 && out.lock.mode == CSV_LOCK_PW);
+	lock(&b, 6, CSV_LOCK_CR, CSV_MSG_CONVERT);
+	csv_client_disconnected(c);
+	assert_int_equal(welcome(5, CSV_MSG_GRACE), 0);
+	assert_int_equal(csv_client_state(c), CSV_CLIENT_RECLAIM);
+	assert_true(next());
+	assert_true(out.lock.number == 6 && out.lock.mode == CSV_LOCK_PW);
+	assert_int_equal(HEAR(CSV_MSG_REPLY, out.request, 0), 0);
+	assert_true(next());
+	assert_int_equal(out.type, CSV_MSG_RECLAIMED);
+}
+
 static void what_is_waited_for_is_not_used_any_more(void **state)
 {
 	struct csv_client_req a;
@@ -293,6 +321,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(what_has_no_reply_is_asked_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_held_is_claimed_again_in_a_new_term, setup,
+	                                        teardown),
+		cmocka_unit_test_setup_teardown(a_claim_that_is_repeated_says_the_same, setup,
 	                                        teardown),
 		cmocka_unit_test_setup_teardown(what_is_waited_for_is_not_used_any_more, setup,
 	                                        teardown),

@@ -26,7 +26,7 @@
 #include "tests/lib/vmbus_guest.h"
 
 #define STOR_DISK_BYTES (4u << 20)
-#define STOR_BUFFER_PAGES 130u /* the largest transfer, and not from a page's start */
+#define STOR_BUFFER_PAGES 258u /* the largest transfer, and not from a page's start */
 #define STOR_LUN_DISK 0u
 #define STOR_LUN_DVD 1u
 #define STOR_LUN_SECOND 5u

@@ -17,6 +17,7 @@
 #include "tests/lib/test.h"
 
 #define PAGE 4096u
+#define PIECES_MAX (STORVSP_TRANSFER_BYTES_MAX / PAGE + 1) /* pages of the largest transfer */
 #define CANARY_PAGES 8u
 
 struct field {
@@ -222,8 +223,9 @@ static void a_packet_larger_than_any_legal_one_costs_the_channel(void **state)
 
 static void lengths_and_directions_that_lie(void **state)
 {
-	static const uint32_t transfers[] = {0,      1,      4095,     4096,       4097,       8192,
-	                                     524288, 524289, 1u << 31, UINT32_MAX, 0xfffff000u};
+	static const uint32_t transfers[] = {0,        1,          4095,       4096,
+	                                     4097,     8192,       1u << 20,   (1u << 20) + 1,
+	                                     1u << 31, UINT32_MAX, 0xfffff000u};
 	struct field f;
 
 	(void)state;
@@ -313,13 +315,13 @@ static void more_pieces_than_the_largest_transfer_has(void **state)
 		struct {
 			struct vmbus_range_wire range;
 			le64 pfn;
-		} ranges[150];
+		} ranges[PIECES_MAX + 20];
 	} h;
 	struct field f;
 
 	(void)state;
 	field_init(&f);
-	for (uint32_t n = 120; n <= 150; n++) {
+	for (uint32_t n = PIECES_MAX - 10; n <= PIECES_MAX + 20; n++) {
 		struct storvsp_packet p = srb_packet(0x28);
 		struct storvsp_packet answer;
 
@@ -333,8 +335,9 @@ static void more_pieces_than_the_largest_transfer_has(void **state)
 		send_header(&f, &h, (uint32_t)sizeof(h.head) + n * (uint32_t)sizeof(h.ranges[0]),
 		            &p);
 		(void)stor_wait(&f.s, 0, &answer);
-		assert_int_equal(answer.u.srb.srb_status,
-		                 n <= 129 ? STORVSP_SRB_SUCCESS : STORVSP_SRB_INVALID_REQUEST);
+		assert_int_equal(answer.u.srb.srb_status, n <= PIECES_MAX
+		                                                  ? STORVSP_SRB_SUCCESS
+		                                                  : STORVSP_SRB_INVALID_REQUEST);
 	}
 	field_fini(&f);
 }

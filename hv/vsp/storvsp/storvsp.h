@@ -25,7 +25,7 @@ struct vsp_env;
 
 #define STORVSP_LUNS_MAX 64u
 #define STORVSP_REQUESTS 256u /* in flight over all channels; guests queue the rest */
-#define STORVSP_TRANSFER_BYTES_MAX (512u << 10)
+#define STORVSP_TRANSFER_BYTES_MAX (1u << 20)
 #define STORVSP_SUB_CHANNELS_MAX 16u
 
 struct storvsp_lun_cfg {

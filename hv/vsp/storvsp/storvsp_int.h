@@ -71,7 +71,7 @@ struct storvsp {
 	struct storvsp_channel channels[1 + STORVSP_SUB_CHANNELS_MAX]; /* 0 = primary */
 	struct storvsp_request *requests; /* owned: STORVSP_REQUESTS of them */
 	/* Never used from here on: most guests have a few requests in flight, and a request is
-	 * three pages of memory that then stay untouched. */
+	 * four pages of memory that then stay untouched. */
 	uint32_t requests_used;
 	struct list pool; /* used and free, the last one first */
 	uint32_t in_flight;
@@ -81,7 +81,8 @@ struct storvsp {
 	void *pause_arg;
 	struct storvsp_stats stats;
 	struct log_limit limit;
-	uint8_t packet[4096]; /* one packet of the ring: 64 bytes and at most 129 page numbers */
+	/* One packet of the ring: 64 bytes, and up to 257 pages each with a range of its own. */
+	uint8_t packet[8192];
 };
 
 /* srb.c */

@@ -94,7 +94,7 @@ class Godwit:
         sh("godwit switch create bench --type internal --subnet 10.9.0.0/24")
 
     def start(self):
-        sh(f"godwit vm create bench --memory {MEMORY_MIB}M --cpus {self.cpus} --kernel {self.files['bzimage']} "
+        sh(f"godwit vm create bench --memory {MEMORY_MIB}M --cpus {self.cpus} --kernel {self.files['vmlinux']} "
            f"--initrd {self.files['initrd']} --append '{APPEND.format(self.address)}' --disk /root/disk.raw "
            "--nic switch=bench")
         self.id = json.loads(sh("godwit vm show bench --json"))["id"]

@@ -102,7 +102,8 @@ void csv_coord_set_members(struct csv_coord *c, const struct csv_members *member
 /*
  * csv_coord_receive() - a message of @node, which the connection proved to be.
  * @msg: decoded; borrowed for the call.
- * Returns 0; -EPROTO it says what no client may say now: close the connection.
+ * Returns 0; -EPROTO it says what no client may say now: close the connection; -EAGAIN nothing was
+ * done: take messages with csv_coord_next_message() first.
  */
 MUST_USE int csv_coord_receive(struct csv_coord *c, uint32_t node, const struct csv_msg *msg,
                                uint64_t now_ns);

@@ -179,6 +179,9 @@ int csv_coord_receive(struct csv_coord *c, uint32_t node, const struct csv_msg *
                       uint64_t now_ns)
 {
 	CHECK(node < CSV_MSG_NODES);
+	if (c->out_count > OUT - REQUESTS - 8) {
+		return -EAGAIN; /* this one might say more than there is room for */
+	}
 	c->now_ns = now_ns > c->now_ns ? now_ns : c->now_ns;
 	c->stats.requests++;
 	if (msg->type == CSV_MSG_HELLO) {

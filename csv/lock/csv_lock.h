@@ -132,7 +132,7 @@ size_t csv_lock_memory(const struct csv_lock *l);
  * grace is over; -EEXIST the number is in use for another lock; -EINVAL mode, range, or the
  * resource is of the other class; -ENOSPC no room, or too many on this resource; -EDQUOT too many
  * of this client; -EUSERS too many clients.
- * Take the actions after each call of any function that changes something.
+ * Take the actions soon after each call of a function that changes something.
  */
 MUST_USE int csv_lock_request(struct csv_lock *l, const struct csv_lock_req *req, uint64_t now_ns,
                               struct csv_lock_conflict *conflict);
@@ -147,8 +147,8 @@ struct csv_lock_change {
  * csv_lock_convert() - another mode for a lock that is granted. To one that is in nobody's way is
  * granted at once, in grace as well.
  * Returns as csv_lock_request(); -ENOENT no such lock; -EINPROGRESS also: the same conversion waits
- * already; -EALREADY the lock, or another conversion of it, is waiting; -EDEADLK somebody waits,
- * over some others, for this one; -ESTALE it is revoked.
+ * already, or its grant does; -EALREADY the lock, or another conversion of it, is waiting;
+ * -EDEADLK somebody waits, over some others, for this one; -ESTALE it is revoked.
  */
 MUST_USE int csv_lock_convert(struct csv_lock *l, const struct csv_lock_id *id,
                               const struct csv_lock_change *change, uint64_t now_ns,

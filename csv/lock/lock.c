@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
-#include "base/check.h"
 #include "csv/lock/csv_lock.h"
 #include "csv/lock/lock_int.h"
 
@@ -177,7 +176,9 @@ int csv_lock_convert(struct csv_lock *l, const struct csv_lock_id *id,
 	if (k->state == CSV_LOCK_REVOKED) {
 		return -ESTALE;
 	}
-	CHECK(!k->say_granted); /* the actions were not taken */
+	if (k->say_granted) {
+		return change->mode == k->granted ? -EINPROGRESS : -EALREADY;
+	}
 	if (l->grace && !weaker(k->res->class, k->granted, change->mode)) {
 		l->stats.in_grace++;
 		return -EAGAIN;

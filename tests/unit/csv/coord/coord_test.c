@@ -545,6 +545,28 @@ static void names_are_listed_and_figures_told(void **state)
 	assert_int_equal(reply.reply.stat.files, 2);
 }
 
+static void who_floods_has_to_wait(void **state)
+{
+	struct csv_msg msg = {.type = CSV_MSG_PING};
+	uint32_t said = 0;
+	uint32_t node;
+	int err = 0;
+
+	(void)state;
+	begin(NULL, 0);
+	assert_int_equal(hello(1, 11), 0);
+	msg.term = w.term;
+	for (msg.request = 1; err == 0 && msg.request < 10000; msg.request++) {
+		err = csv_coord_receive(w.c, 1, &msg, w.now);
+	}
+	assert_int_equal(err, -EAGAIN);
+	while (csv_coord_next_message(w.c, &node) != NULL) {
+		said++;
+	}
+	assert_int_equal(said, msg.request - 2); /* all but the refused one */
+	assert_int_equal(number(1, CSV_MSG_PING, 0), 0);
+}
+
 static void creation_survives_every_failed_allocation(void **state)
 {
 	const struct csv_lock_owner wrong = {64, 1};
@@ -583,6 +605,7 @@ int main(void)
 	                                        setup, teardown),
 		cmocka_unit_test_setup_teardown(a_planned_move_closes_the_volume, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_are_listed_and_figures_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_floods_has_to_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(creation_survives_every_failed_allocation, setup,
 	                                        teardown),
 	};

@@ -229,6 +229,25 @@ static void two_conversions_that_wait_for_each_other_are_noticed(void **state)
 	csv_lock_destroy(l);
 }
 
+/* Asked again before the grant was passed on. */
+static void a_grant_that_is_on_its_way_is_not_lost(void **state)
+{
+	struct csv_lock *l = make(16, false);
+
+	(void)state;
+	assert_int_equal(ask(l, 1, CSV_LOCK_CR, 1), 0);
+	assert_int_equal(ask(l, 2, CSV_LOCK_PW, 1), 0);
+	assert_int_equal(convert(l, 1, CSV_LOCK_EX, 2), -EINPROGRESS);
+	expect(l, CSV_LOCK_NOTICE, 2, CSV_LOCK_EX);
+	release(l, 2, 3);
+	assert_int_equal(convert(l, 1, CSV_LOCK_EX, 4), -EINPROGRESS);
+	assert_int_equal(convert(l, 1, CSV_LOCK_NL, 4), -EALREADY);
+	expect(l, CSV_LOCK_GRANTED, 1, CSV_LOCK_EX);
+	expect_silence(l);
+	assert_int_equal(convert(l, 1, CSV_LOCK_NL, 5), 0);
+	csv_lock_destroy(l);
+}
+
 static void who_does_not_listen_is_revoked_and_then_fenced(void **state)
 {
 	struct csv_lock *l = make(16, false);
@@ -420,6 +439,7 @@ int main(void)
 		cmocka_unit_test(ranges_that_do_not_touch_do_not_wait),
 		cmocka_unit_test(a_conversion_goes_before_those_who_wait_for_it),
 		cmocka_unit_test(two_conversions_that_wait_for_each_other_are_noticed),
+		cmocka_unit_test(a_grant_that_is_on_its_way_is_not_lost),
 		cmocka_unit_test(who_does_not_listen_is_revoked_and_then_fenced),
 		cmocka_unit_test(a_proof_is_about_one_run_and_those_before),
 		cmocka_unit_test(in_grace_only_what_was_held_is_taken),

@@ -44,7 +44,12 @@ static int allocate(struct csv_coord *c, const struct csv_coord_cfg *cfg, struct
 		.cache_blocks = cfg->cache_blocks,
 		.open_max = c->handles_max,
 	};
-	const struct csv_lock_cfg lock = {.locks_max = cfg->locks_max, .grace = true};
+	const uint32_t locks_max = cfg->locks_max != 0 ? cfg->locks_max : 65536;
+	const struct csv_lock_cfg lock = {
+		.locks_max = locks_max,
+		.per_client_max = locks_max / 2,
+		.grace = true,
+	};
 
 	c->requests = gw_calloc(REQUESTS, sizeof(*c->requests));
 	c->handles = gw_calloc(c->handles_max, sizeof(*c->handles));

@@ -65,10 +65,11 @@ struct csv_coord_cfg {
 	const struct csv_lock_owner *holders; /* borrowed for the call */
 	uint32_t holders_count;               /* <= CSV_COORD_HOLDERS_MAX */
 	uint64_t grace_ns;                    /* 0 = CSV_COORD_GRACE_NS */
-	uint32_t locks_max;                   /* 0 = 65536; with opens and leases */
-	uint32_t handles_max;                 /* 0 = 4096 */
-	uint32_t leases_max;                  /* 0 = 8192 */
-	uint32_t cache_blocks;                /* 0 = CSV_META_CACHE_MIN */
+	/* How many there may be; one run of a node gets at most half of each. */
+	uint32_t locks_max;    /* 0 = 65536; with opens and leases */
+	uint32_t handles_max;  /* 0 = 4096 */
+	uint32_t leases_max;   /* 0 = 8192 */
+	uint32_t cache_blocks; /* 0 = CSV_META_CACHE_MIN */
 };
 
 /* csv_coord_create() - allocate, and begin to open the volume. -EINVAL cfg; -ENOMEM. */

@@ -70,9 +70,38 @@ static void drop_handle(struct csv_coord *c, struct handle *h)
 	drop_lock(c, &id);
 }
 
+/* One node may not have more than half of what there is. */
+static bool too_many(uint32_t count, uint32_t max)
+{
+	return count >= max / 2;
+}
+
+static bool has_too_many_handles(const struct csv_coord *c, const struct csv_lock_owner *owner)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < c->handles_max; i++) {
+		count += c->handles[i].used && coord_same(&c->handles[i].owner, owner);
+	}
+	return too_many(count, c->handles_max);
+}
+
+static bool has_too_many_leases(const struct csv_coord *c, const struct csv_lock_owner *owner)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < c->leases_max; i++) {
+		count += c->leases[i].used && coord_same(&c->leases[i].owner, owner);
+	}
+	return too_many(count, c->leases_max);
+}
+
 static struct handle *new_handle(struct csv_coord *c, const struct csv_lock_owner *owner,
                                  const struct csv_msg_open *m)
 {
+	if (has_too_many_handles(c, owner)) {
+		return NULL;
+	}
 	for (uint32_t i = 0; i < c->handles_max; i++) {
 		struct handle *h = &c->handles[i];
 
@@ -325,6 +354,9 @@ int file_may(struct csv_coord *c, const struct csv_lock_owner *owner, const stru
 static struct lease *new_lease(struct csv_coord *c, const struct handle *h,
                                const struct csv_msg_layout *m)
 {
+	if (has_too_many_leases(c, &h->owner)) {
+		return NULL;
+	}
 	for (uint32_t i = 0; i < c->leases_max; i++) {
 		struct lease *l = &c->leases[i];
 

@@ -85,6 +85,10 @@ static int hello(struct csv_coord *c, uint32_t node, const struct csv_msg *msg)
 		*s = (struct session){.incarnation = msg->hello.incarnation};
 	}
 	s->connected = true;
+
+	const struct csv_lock_owner owner = {node, s->incarnation};
+
+	csv_lock_remind(c->lock, &owner);
 	welcome->welcome = (struct csv_msg_welcome){
 		.flags = c->state == CSV_COORD_GRACE ? CSV_MSG_GRACE : 0,
 		.window = CSV_COORD_WINDOW,

@@ -165,6 +165,10 @@ MUST_USE int csv_lock_release(struct csv_lock *l, const struct csv_lock_id *id, 
  * has ended: all its locks, and those of its earlier runs, are gone. Returns how many. */
 uint32_t csv_lock_purge(struct csv_lock *l, const struct csv_lock_owner *owner, uint64_t now_ns);
 
+/* csv_lock_remind() - this client may not have heard the last notices and revocations: say those
+ * that still hold again. */
+void csv_lock_remind(struct csv_lock *l, const struct csv_lock_owner *owner);
+
 /* csv_lock_set_grace() - grace ends when all who may hold locks have reclaimed them or are gone. */
 void csv_lock_set_grace(struct csv_lock *l, bool grace);
 

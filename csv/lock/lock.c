@@ -265,6 +265,28 @@ uint32_t csv_lock_purge(struct csv_lock *l, const struct csv_lock_owner *owner, 
 	return count;
 }
 
+void csv_lock_remind(struct csv_lock *l, const struct csv_lock_owner *owner)
+{
+	for (uint32_t i = 0; i < CSV_LOCK_CLIENTS_MAX; i++) {
+		const struct client *c = &l->clients[i];
+
+		if (c->count == 0 || c->owner.node != owner->node ||
+		    c->owner.incarnation != owner->incarnation) {
+			continue;
+		}
+		list_for_each(link, &c->locks)
+		{
+			struct lock *k = list_entry(link, struct lock, of_client);
+
+			k->notices = k->state == CSV_LOCK_NOTICED ? k->noticed : 0;
+			k->say_revoke = k->state == CSV_LOCK_REVOKED;
+			if (k->notices != 0 || k->say_revoke) {
+				order_say(l, k);
+			}
+		}
+	}
+}
+
 void csv_lock_set_grace(struct csv_lock *l, bool grace)
 {
 	l->grace = grace;

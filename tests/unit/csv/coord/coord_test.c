@@ -415,6 +415,58 @@ static void share_modes_and_locks_keep_others_out(void **state)
 	assert_int_equal(open_file(&two, &attr, &reply), 0);
 }
 
+static void who_was_away_is_told_again(void **state)
+{
+	struct csv_msg lock = {
+		.type = CSV_MSG_LOCK,
+		.lock = {1, {7, 0}, 0, 100, CSV_LOCK_EX, CSV_LOCK_MODES, 0},
+	};
+	const struct csv_msg *said;
+
+	(void)state;
+	begin(NULL, 0);
+	assert_int_equal(hello(1, 11), 0);
+	assert_int_equal(hello(2, 12), 0);
+	assert_int_equal(ask(1, &lock, NULL), 0);
+	csv_coord_disconnected(w.c, 1);
+	assert_int_equal(ask(2, &lock, NULL), -EINPROGRESS);
+	assert_null(heard(1));
+	assert_int_equal(hello(1, 11), 0);
+	said = heard(1);
+	assert_true(said->type == CSV_MSG_NOTICE && said->event.number == 1);
+	csv_coord_disconnected(w.c, 1);
+	w.now += 6 * SEC;
+	csv_coord_tick(w.c, w.now);
+	pump();
+	assert_int_equal(hello(1, 11), 0);
+	said = heard(1);
+	assert_true(said->type == CSV_MSG_REVOKE && said->event.number == 1);
+	assert_int_equal(number(1, CSV_MSG_UNLOCK, 1), 0);
+	said = heard(2);
+	assert_true(said->type == CSV_MSG_REPLY && said->status == 0);
+}
+
+static void one_node_gets_half_of_all(void **state)
+{
+	struct csv_msg reply = {0};
+	struct open o = {1, 1, CSV_LOCK_SHARE_MODE(CSV_LOCK_READ, CSV_LOCK_ALL), 0};
+
+	(void)state;
+	begin(NULL, 0);
+	assert_int_equal(hello(1, 11), 0);
+	assert_int_equal(hello(2, 12), 0);
+
+	struct csv_attr attr = create("disk");
+
+	while (open_file(&o, &attr, &reply) == 0) {
+		o.handle++;
+	}
+	assert_int_equal(reply.status, -EMFILE);
+	assert_true(o.handle == 1 + 16 / 2);
+	o.node = 2;
+	assert_int_equal(open_file(&o, &attr, &reply), 0);
+}
+
 static void after_a_change_what_was_held_is_claimed_again(void **state)
 {
 	const struct csv_lock_owner holders[] = {{1, 11}, {2, 12}};
@@ -601,6 +653,8 @@ int main(void)
 	                                        teardown),
 		cmocka_unit_test_setup_teardown(share_modes_and_locks_keep_others_out, setup,
 	                                        teardown),
+		cmocka_unit_test_setup_teardown(who_was_away_is_told_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_node_gets_half_of_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(after_a_change_what_was_held_is_claimed_again,
 	                                        setup, teardown),
 		cmocka_unit_test_setup_teardown(a_planned_move_closes_the_volume, setup, teardown),

@@ -384,6 +384,8 @@ static void write_some(struct world *w, struct node *n, const struct csv_layout_
 		uint64_t in = (uint64_t)dice(w, (uint32_t)(e->length_bytes / 4096)) * 4096;
 
 		if (!d->used) {
+			w->alone += w->coord == NULL ||
+			            csv_coord_state(w->coord, NULL) != CSV_COORD_ACTIVE;
 			*d = (struct data){
 				.used = true,
 				.node = (uint32_t)(n - w->nodes),

@@ -179,6 +179,7 @@ struct world {
 	uint64_t leases;
 	uint64_t lost;
 	uint64_t full;
+	uint64_t alone; /* writes submitted while nobody coordinated */
 };
 
 uint32_t dice(struct world *w, uint32_t below);

@@ -548,11 +548,13 @@ static void a_coordinator_that_knows_better_ends_everything(void **state)
 static void a_write_in_doubt_is_not_overtaken_on_the_own_path(void **state)
 {
 	struct fix *f = *state;
+	struct csv_data_cfg cfg = fix_cfg(f);
 	struct fix_req r = {.req = {.op = BLK_WRITE, .len_bytes = 4096, .iov_count = 1},
 	                    .iov = {page, 4096}};
 	uint64_t direct;
 
-	open_usual(f);
+	cfg.patience_ns = 3600 * NS_PER_S; /* it waits, and that is not what this is about */
+	fix_open(f, &cfg);
 	r.req.iov = &r.iov;
 	assert_int_equal(fix_io(f, BLK_WRITE, 0, page, 4096), 0);
 	f->path_down = true;

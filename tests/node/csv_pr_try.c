@@ -5,7 +5,8 @@
  * Keys are hexadecimal. Commands follow one another in one process:
  *
  *	register KEY  reserve  preempt KEY  check  leave  keys
- *	adopt KEY           we are the one that registered it before
+ *	adopt KEY           we are the one that registered it before; preempts without abort
+ *	abort               from now on with it
  *	write               one block of 4096 bytes, past the cache
  *
  * Prints a line for each: its name and "ok", or the number and text of what went wrong.
@@ -68,9 +69,11 @@ int main(int argc, char **argv)
 			}
 		} else if (strcmp(what, "adopt") == 0) {
 			pr.key = number(arg);
-			pr.level = CSV_PR_ABORT;
+			pr.level = CSV_PR_PREEMPT_ONLY;
 			pr.type = CSV_PR_WRITE_EX_ALL;
 			i++;
+		} else if (strcmp(what, "abort") == 0) {
+			pr.level = CSV_PR_ABORT;
 		} else if (strcmp(what, "reserve") == 0) {
 			err = csv_pr_reserve(&pr, &eb);
 		} else if (strcmp(what, "preempt") == 0) {

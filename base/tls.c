@@ -31,6 +31,7 @@ struct tls_ctx {
 	char *key_file;  /* owned */
 	char *ca_file;   /* owned */
 	tls_allow_fn allow;
+	bool strangers;
 	void *arg;
 	SSL_CTX *ssl_ctx; /* ref; connections have their own */
 	struct tls_cert_info self;
@@ -203,6 +204,9 @@ static int tls_ctx_settings(const struct tls_ctx *ctx, const struct tls_pem *pem
 		SSL_CTX_free(ssl_ctx);
 		return err;
 	}
+	if (ctx->strangers) {
+		SSL_CTX_set_verify(ssl_ctx, SSL_VERIFY_NONE, NULL);
+	}
 	*out = ssl_ctx;
 	return 0;
 }
@@ -258,6 +262,7 @@ int tls_ctx_create(const struct tls_cfg *cfg, struct tls_ctx **out, struct errbu
 	ctx->key_file = gw_strdup(cfg->key_file);
 	ctx->ca_file = gw_strdup(cfg->ca_file);
 	ctx->allow = cfg->allow;
+	ctx->strangers = cfg->strangers;
 	ctx->arg = cfg->arg;
 	if (ctx->cert_file == NULL || ctx->key_file == NULL || ctx->ca_file == NULL) {
 		(void)errbuf_sys(eb, -ENOMEM, "TLS");
@@ -339,6 +344,7 @@ int tls_conn_create(struct tls_ctx *ctx, int fd, const struct tls_conn_cfg *cfg,
                     struct tls_conn **out, struct errbuf *eb)
 {
 	*out = NULL;
+	CHECK(!ctx->strangers || cfg->role == TLS_SERVER);
 	if (cfg->peer_name != NULL && !tls_name_valid(cfg->peer_name)) {
 		return errbuf_set(eb, -EINVAL, "\"%.80s\" is no node's name", cfg->peer_name);
 	}
@@ -445,7 +451,11 @@ int tls_conn_handshake(struct tls_conn *conn, struct errbuf *eb)
 		return tls_conn_fail(conn, ret, errno, eb);
 	}
 	/* FAIL_IF_NO_PEER_CERT and the callback have seen to it; a void identity is a bug here. */
-	CHECK(conn->peer.name[0] != '\0' && SSL_get_verify_result(conn->ssl) == X509_V_OK);
+	if (conn->ctx->strangers) {
+		conn->peer.kind = TLS_KIND_STRANGER;
+	} else {
+		CHECK(conn->peer.name[0] != '\0' && SSL_get_verify_result(conn->ssl) == X509_V_OK);
+	}
 	conn->phase = TLS_OPEN;
 	return 0;
 }
@@ -511,7 +521,7 @@ size_t tls_conn_pending(const struct tls_conn *conn)
 
 const struct tls_peer *tls_conn_peer(const struct tls_conn *conn)
 {
-	CHECK(conn->phase != TLS_HANDSHAKE && conn->peer.name[0] != '\0');
+	CHECK(conn->phase != TLS_HANDSHAKE && (conn->ctx->strangers || conn->peer.name[0] != '\0'));
 	return &conn->peer;
 }
 

@@ -31,7 +31,7 @@ struct tls_ctx;
 enum tls_role { TLS_CLIENT, TLS_SERVER };
 
 struct tls_peer {
-	enum tls_kind kind; /* NODE or USER */
+	enum tls_kind kind; /* NODE, USER or STRANGER; then name and fingerprint are empty */
 	char name[TLS_NAME_MAX];
 	uint8_t fingerprint[TLS_FINGERPRINT_BYTES];
 };
@@ -44,6 +44,9 @@ struct tls_cfg {
 	const char *key_file;
 	const char *ca_file;
 	tls_allow_fn allow; /* optional: NULL = every certificate of the CA */
+	/* A server that asks nobody for a certificate: for those who are to get their first one.
+	 * Everybody is TLS_KIND_STRANGER. Never for the API itself. */
+	bool strangers;
 	void *arg;
 };
 

@@ -506,6 +506,26 @@ int tls_cert_info(const char *cert_pem, struct tls_cert_info *out, struct errbuf
 	return err;
 }
 
+int tls_cert_pin(const char *cert_pem, char out[TLS_PIN_MAX], struct errbuf *eb)
+{
+	static const char begin[] = "sha256//";
+	X509 *cert = tls_x509_read(cert_pem);
+	uint8_t hash[HASH_SHA256_BYTES];
+	unsigned char *der = NULL;
+	int len = cert != NULL ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der) : -1;
+	int err = len > 0 ? hash_sha256_of(der, (size_t)len, hash)
+	                  : tls_ossl_fail(eb, -EBADMSG, "cannot read the certificate's key");
+
+	_Static_assert(sizeof(begin) + 44 == TLS_PIN_MAX, "base64 of 32 bytes is 44 letters");
+	if (err == 0) {
+		memcpy(out, begin, sizeof(begin));
+		(void)EVP_EncodeBlock((unsigned char *)out + sizeof(begin) - 1, hash, sizeof(hash));
+	}
+	OPENSSL_free(der);
+	X509_free(cert);
+	return err;
+}
+
 static int tls_verify_at(X509_STORE_CTX *ctx, int64_t now_s, struct errbuf *eb)
 {
 	X509_STORE_CTX_set_time(ctx, 0, (time_t)now_s);

@@ -28,7 +28,10 @@ struct errbuf;
 #define TLS_PEM_MAX (64u << 10)   /* a chain of a dozen certificates */
 #define TLS_DAYS_MAX 3660u        /* ten years */
 
-enum tls_kind { TLS_KIND_NODE, TLS_KIND_USER, TLS_KIND_CA };
+#define TLS_PIN_MAX 53u /* of a public key as text, with NUL */
+
+/* STRANGER: showed no certificate; only where a server asks for none (struct tls_cfg). */
+enum tls_kind { TLS_KIND_NODE, TLS_KIND_USER, TLS_KIND_CA, TLS_KIND_STRANGER };
 
 struct tls_cert_info {
 	enum tls_kind kind;
@@ -89,6 +92,13 @@ MUST_USE int tls_cert_verify(const char *cert_pem, const char *ca_pem, int64_t n
 /* tls_cert_has_key() - do certificate and private key belong together? Returns 0; -EKEYREJECTED no;
  * -EBADMSG malformed. */
 MUST_USE int tls_cert_has_key(const char *cert_pem, const char *key_pem, struct errbuf *eb);
+
+/*
+ * tls_cert_pin() - "sha256//" and base64 of the hash of the certificate's public key: what a client
+ * that has no CA yet recognises a server by (struct api_client_cfg).
+ * Returns 0; -EBADMSG malformed; -ENOMEM.
+ */
+MUST_USE int tls_cert_pin(const char *cert_pem, char out[TLS_PIN_MAX], struct errbuf *eb);
 
 /* tls_cert_renew_due() - less than a third of the lifetime is left (or it is over). */
 bool tls_cert_renew_due(const struct tls_cert_info *info, int64_t now_s);

@@ -123,11 +123,12 @@ int api_client_create(const struct api_client_cfg *cfg, struct api_client **out,
 	client->easy = curl_easy_init();
 	if (client->easy == NULL || api_copy(cfg->cert_file, &client->cert_file) != 0 ||
 	    api_copy(cfg->key_file, &client->key_file) != 0 ||
-	    api_copy(cfg->ca_file, &client->ca_file) != 0) {
+	    api_copy(cfg->ca_file, &client->ca_file) != 0 ||
+	    api_copy(cfg->pin, &client->pin) != 0) {
 		err = errbuf_sys(eb, -ENOMEM, "API client");
 		goto destroy_client;
 	}
-	if (client->socket_path == NULL &&
+	if (client->socket_path == NULL && client->pin == NULL &&
 	    (client->cert_file == NULL || client->key_file == NULL || client->ca_file == NULL)) {
 		err = errbuf_set(eb, -EINVAL, "https needs a certificate, its key and the CA");
 		goto destroy_client;
@@ -149,6 +150,7 @@ void api_client_destroy(struct api_client *client)
 		free(client->cert_file);
 		free(client->key_file);
 		free(client->ca_file);
+		free(client->pin);
 		free(client);
 		curl_global_cleanup();
 	}
@@ -161,13 +163,20 @@ static int api_client_prepare_tls(const struct api_client *client, CURL *easy)
 
 	bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION,
 	                        (long)(CURL_SSLVERSION_TLSv1_3 | CURL_SSLVERSION_MAX_TLSv1_3)) != 0;
+	bad |= curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L) != 0;
+	bad |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) != 0;
+	if (client->pin != NULL) {
+		/* Checked by curl also without VERIFYPEER; a name would add nothing to the key. */
+		bad |= curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, client->pin) != 0;
+		bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L) != 0;
+		bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L) != 0;
+		return bad == 0 ? 0 : -ENOMEM;
+	}
 	bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) != 0;
 	bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) != 0;
 	bad |= curl_easy_setopt(easy, CURLOPT_CAINFO, client->ca_file) != 0;
-	bad |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) != 0;
 	bad |= curl_easy_setopt(easy, CURLOPT_SSLCERT, client->cert_file) != 0;
 	bad |= curl_easy_setopt(easy, CURLOPT_SSLKEY, client->key_file) != 0;
-	bad |= curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L) != 0;
 	return bad == 0 ? 0 : -ENOMEM;
 }
 
@@ -232,6 +241,7 @@ static int api_curl_errno(CURL *easy, CURLcode code, const char *error)
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
 	case CURLE_SSL_CONNECT_ERROR:
 		return -EKEYREJECTED;
 	case CURLE_SEND_ERROR:

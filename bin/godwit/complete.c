@@ -19,6 +19,7 @@ static const struct {
 	{"switch", "/v1/switches", "switches", ""},
 	{"nic", "/v1/switches", "switches", "switch="},
 	{"uplink", "/v1/host", "nics", ""},
+	{"node", "/v1/nodes", "nodes", ""},
 };
 
 static void complete_print(const json_t *list, const char *front, FILE *out)

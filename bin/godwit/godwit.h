@@ -27,11 +27,14 @@ void godwit_complete(const char *kind, FILE *out, void *arg);
 
 /* The nouns, each in its own file. */
 extern const struct cli_noun noun_cert;
+extern const struct cli_noun noun_cluster;
 extern const struct cli_noun noun_csv;
 extern const struct cli_noun noun_disk;
 extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_host;
 extern const struct cli_noun noun_job;
+extern const struct cli_noun noun_node;
+extern const struct cli_noun noun_quorum;
 extern const struct cli_noun noun_switch;
 extern const struct cli_noun noun_vm;
 

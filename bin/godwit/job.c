@@ -17,7 +17,6 @@
 const struct cli_opt job_wait_opt = {
 	.name = "wait",
 	.kind = CLI_TOGGLE,
-	.preset = "yes",
 	.summary =
 		"Wait until the job is over and show how far it is; --no-wait prints its number.",
 };

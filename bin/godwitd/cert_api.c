@@ -107,18 +107,27 @@ static int cert_listen(struct cert_api *api, struct errbuf *eb)
 	return err;
 }
 
-/* A key and the certificate of @ca for it. */
-static int cert_issue(const struct cert_text *ca, const char *node, char **pem, char **key,
-                      struct errbuf *eb)
+/* The certificate of @ca for the key of @csr. */
+static int cert_sign(const struct cert_text *ca, const char *node, const char *csr, char **pem,
+                     struct errbuf *eb)
 {
-	struct tls_issue issue = {
+	const struct tls_issue issue = {
 		.ca_cert_pem = ca->ca_pem,
 		.ca_key_pem = ca->ca_key,
+		.csr_pem = csr,
 		.kind = TLS_KIND_NODE,
 		.name = node,
 		.days = CERT_DAYS_NODE,
 		.now_s = cert_now_s(),
 	};
+
+	return tls_cert_issue(&issue, pem, eb);
+}
+
+/* A key and the certificate of @ca for it. */
+static int cert_issue(const struct cert_text *ca, const char *node, char **pem, char **key,
+                      struct errbuf *eb)
+{
 	char *csr = NULL;
 	int err = tls_key_create(key, eb);
 
@@ -126,8 +135,7 @@ static int cert_issue(const struct cert_text *ca, const char *node, char **pem, 
 		err = tls_csr_create(*key, node, &csr, eb);
 	}
 	if (err == 0) {
-		issue.csr_pem = csr;
-		err = tls_cert_issue(&issue, pem, eb);
+		err = cert_sign(ca, node, csr, pem, eb);
 	}
 	tls_pem_free(csr);
 	return err;
@@ -177,14 +185,18 @@ static enum api_then on_show(struct api_req *req, void *arg)
 }
 
 /* Take over @t: files, then the socket. Answers @req. */
-static enum api_then cert_become(struct cert_api *api, struct api_req *req,
-                                 const struct cert_text *t, struct errbuf *eb)
+static int cert_take(struct cert_api *api, const struct cert_text *t, struct errbuf *eb)
 {
 	int err = cert_store(api, t, eb);
 
-	if (err == 0) {
-		err = cert_listen(api, eb);
-	}
+	return err != 0 ? err : cert_listen(api, eb);
+}
+
+static enum api_then cert_become(struct cert_api *api, struct api_req *req,
+                                 const struct cert_text *t, struct errbuf *eb)
+{
+	int err = cert_take(api, t, eb);
+
 	return err != 0 ? api_reply_errno(req, err, eb) : api_reply(req, 201, cert_answer(api));
 }
 
@@ -209,6 +221,26 @@ static int cert_init_read(const struct api_req *req, const char **name, const ch
 	return err;
 }
 
+/* A CA of our own, and its first certificate. */
+static int cert_found(const char *name, const char *node, struct cert_text *t, struct errbuf *eb)
+{
+	int err = tls_ca_create(name, CERT_DAYS_CA, cert_now_s(), &t->ca_key, &t->ca_pem, eb);
+
+	return err != 0 ? err : cert_issue(t, node, &t->node_pem, &t->node_key, eb);
+}
+
+int cert_api_init(struct cert_api *api, const char *name, const char *node, struct errbuf *eb)
+{
+	struct cert_text t = {0};
+	int err = cert_found(name, node, &t, eb);
+
+	if (err == 0) {
+		err = cert_take(api, &t, eb);
+	}
+	cert_text_free(&t);
+	return err;
+}
+
 static enum api_then on_init(struct api_req *req, void *arg)
 {
 	struct cert_api *api = arg;
@@ -230,10 +262,7 @@ static enum api_then on_init(struct api_req *req, void *arg)
 	}
 	err = cert_init_read(req, &name, &node, &eb);
 	if (err == 0) {
-		err = tls_ca_create(name, CERT_DAYS_CA, cert_now_s(), &t.ca_key, &t.ca_pem, &eb);
-	}
-	if (err == 0) {
-		err = cert_issue(&t, node, &t.node_pem, &t.node_key, &eb);
+		err = cert_found(name, node, &t, &eb);
 	}
 	then = err != 0 ? api_reply_errno(req, err, &eb) : cert_become(api, req, &t, &eb);
 	cert_text_free(&t);
@@ -256,6 +285,26 @@ static int cert_ca_read(const struct cert_api *api, struct cert_text *t, struct 
 		cert_path(api, "ca.pem", path);
 		err = fs_read(path, TLS_PEM_MAX, &t->ca_pem, &len, eb);
 	}
+	return err;
+}
+
+int cert_api_sign(const struct cert_api *api, const char *node, const char *csr_pem,
+                  char **node_pem, char **ca_pem, struct errbuf *eb)
+{
+	struct cert_text t = {0};
+	int err = cert_ca_read(api, &t, eb);
+
+	*node_pem = NULL;
+	*ca_pem = NULL;
+	if (err == 0) {
+		err = cert_sign(&t, node, csr_pem, node_pem, eb);
+	}
+	if (err == 0) {
+		*ca_pem = t.ca_pem;
+		t.ca_pem = NULL;
+		log_info(TAG, "certificate issued node=%s", node);
+	}
+	cert_text_free(&t);
 	return err;
 }
 
@@ -294,14 +343,51 @@ static enum api_then on_issue(struct api_req *req, void *arg)
 	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 201, answer);
 }
 
-/* What `issue` made on the CA's node: do the pieces belong together? */
+/* Do the pieces belong together, and are they those of @node? Copies them. */
+static int cert_check(const char *node, const struct cert_bundle *b, struct cert_text *t,
+                      struct errbuf *eb)
+{
+	struct tls_cert_info info;
+	int err = tls_cert_info(b->node_pem, &info, eb);
+
+	if (err == 0 && (info.kind != TLS_KIND_NODE || strcmp(info.name, node) != 0)) {
+		err = errbuf_set(eb, -EBADMSG, "the certificate is not that of node %s", node);
+	}
+	if (err == 0) {
+		err = tls_cert_verify(b->node_pem, b->ca_pem, cert_now_s(), eb);
+	}
+	if (err == 0) {
+		err = tls_cert_has_key(b->node_pem, b->node_key, eb);
+	}
+	if (err == 0) {
+		t->ca_pem = gw_strdup(b->ca_pem);
+		t->node_pem = gw_strdup(b->node_pem);
+		t->node_key = gw_strdup(b->node_key);
+		err = t->ca_pem == NULL || t->node_pem == NULL || t->node_key == NULL ? -ENOMEM : 0;
+	}
+	return err;
+}
+
+int cert_api_install(struct cert_api *api, const char *node, const struct cert_bundle *bundle,
+                     struct errbuf *eb)
+{
+	struct cert_text t = {0};
+	int err = cert_check(node, bundle, &t, eb);
+
+	if (err == 0) {
+		err = cert_take(api, &t, eb);
+	}
+	cert_text_free(&t);
+	return err;
+}
+
+/* What `issue` made on the CA's node. */
 static int cert_install_read(const struct api_req *req, struct cert_text *t, struct errbuf *eb)
 {
 	static const char *const known[] = {"node", "ca_pem", "node_pem", "node_key"};
 	struct json_at at = json_root(api_req_body(req), "");
 	const char *node = NULL;
 	const char *text[3] = {NULL, NULL, NULL};
-	struct tls_cert_info info;
 	int err = json_check_members(&at, known, ARRAY_LEN(known), eb);
 
 	if (err == 0) {
@@ -311,22 +397,10 @@ static int cert_install_read(const struct api_req *req, struct cert_text *t, str
 		err = json_get_str(&at, known[i + 1], TLS_PEM_MAX, &text[i], eb);
 	}
 	if (err == 0) {
-		err = tls_cert_info(text[1], &info, eb);
-	}
-	if (err == 0 && (info.kind != TLS_KIND_NODE || strcmp(info.name, node) != 0)) {
-		err = errbuf_set(eb, -EBADMSG, "the certificate is not that of node %s", node);
-	}
-	if (err == 0) {
-		err = tls_cert_verify(text[1], text[0], cert_now_s(), eb);
-	}
-	if (err == 0) {
-		err = tls_cert_has_key(text[1], text[2], eb);
-	}
-	if (err == 0) {
-		t->ca_pem = gw_strdup(text[0]);
-		t->node_pem = gw_strdup(text[1]);
-		t->node_key = gw_strdup(text[2]);
-		err = t->ca_pem == NULL || t->node_pem == NULL || t->node_key == NULL ? -ENOMEM : 0;
+		const struct cert_bundle b = {
+			.ca_pem = text[0], .node_pem = text[1], .node_key = text[2]};
+
+		err = cert_check(node, &b, t, eb);
 	}
 	return err;
 }
@@ -407,6 +481,14 @@ void cert_api_destroy(struct cert_api *api)
 const char *cert_api_dir(const struct cert_api *api)
 {
 	return api->dir;
+}
+
+bool cert_api_authority(const struct cert_api *api)
+{
+	char path[CERT_PATH_MAX];
+
+	cert_path(api, "ca.key", path);
+	return access(path, R_OK) == 0;
 }
 
 const char *cert_api_node(const struct cert_api *api)

@@ -50,6 +50,35 @@ void cert_api_destroy(struct cert_api *api);
 /* cert_api_dir() - STATE/cert. */
 const char *cert_api_dir(const struct cert_api *api);
 
+/*
+ * cert_api_init() - become @node with a new CA called @name, as `cert init`. Replaces any.
+ * Returns 0; -EINVAL a name; -ENOMEM; -errno.
+ */
+MUST_USE int cert_api_init(struct cert_api *api, const char *name, const char *node,
+                           struct errbuf *eb);
+
+/*
+ * cert_api_sign() - a certificate for the key behind a request, if we hold the CA.
+ * @node_pem, @ca_pem: to tls_pem_free(). Returns 0; -ENOENT we do not; as tls_cert_issue().
+ */
+MUST_USE int cert_api_sign(const struct cert_api *api, const char *node, const char *csr_pem,
+                           char **node_pem, char **ca_pem, struct errbuf *eb);
+
+/* All borrowed. */
+struct cert_bundle {
+	const char *ca_pem;
+	const char *node_pem;
+	const char *node_key;
+};
+
+/* cert_api_install() - become @node, if the pieces belong together. Returns 0; -EBADMSG;
+ * -EKEYREJECTED; -ENOMEM; -errno. */
+MUST_USE int cert_api_install(struct cert_api *api, const char *node,
+                              const struct cert_bundle *bundle, struct errbuf *eb);
+
+/* cert_api_authority() - do we hold the CA's key? */
+bool cert_api_authority(const struct cert_api *api);
+
 /* cert_api_node() - the name in our certificate; NULL = we have none. */
 const char *cert_api_node(const struct cert_api *api);
 

@@ -14,6 +14,7 @@
 #include "bin/common/service.h"
 #include "bin/common/version.h"
 #include "bin/godwitd/cert_api.h"
+#include "bin/godwitd/cluster_api.h"
 #include "bin/godwitd/host_api.h"
 #include "bin/godwitd/job_api.h"
 #include "bin/godwitd/move_api.h"
@@ -84,6 +85,7 @@ struct parts {
 	struct job_api *jobs;
 	struct peers *peers;
 	struct move_api *moves;
+	struct cluster_api *cluster;
 	char worker[SOCKET_PATH_MAX]; /* the VMs' program; lives as long as they are served */
 };
 
@@ -100,6 +102,40 @@ static int parts_vms(const struct cli_call *call, const struct service_cfg *cfg,
 	};
 
 	return vm_api_create(&vm_cfg, &p->vms, eb);
+}
+
+/* Told, or systemd's where systemd is. */
+static enum corosync_by corosync_by(const struct cli_call *call)
+{
+	const char *told = cli_text(call, "corosync");
+
+	if (strcmp(told, "systemd") == 0) {
+		return COROSYNC_SYSTEMD;
+	}
+	if (strcmp(told, "none") == 0) {
+		return COROSYNC_NONE;
+	}
+	return strcmp(told, "auto") == 0 && access("/run/systemd/system", F_OK) == 0
+	               ? COROSYNC_SYSTEMD
+	               : COROSYNC_DIRECT;
+}
+
+static int parts_cluster(const struct cli_call *call, const struct service_cfg *cfg,
+                         struct service *service, struct parts *p, struct errbuf *eb)
+{
+	const struct cluster_api_cfg cluster_cfg = {
+		.loop = service_loop(service),
+		.server = p->server,
+		.certs = p->certs,
+		.peers = p->peers,
+		.state_dir = cfg->state_dir,
+		.listen_addr = cli_text(call, "listen"),
+		.port = (uint16_t)cli_number(call, "port", 0),
+		.join_port = (uint16_t)cli_number(call, "join-port", CLUSTER_JOIN_PORT),
+		.corosync = corosync_by(call),
+	};
+
+	return cluster_api_create(&cluster_cfg, &p->cluster, eb);
 }
 
 static int parts_create(const struct cli_call *call, const struct service_cfg *cfg,
@@ -148,17 +184,19 @@ static int parts_create(const struct cli_call *call, const struct service_cfg *c
 
 		err = move_api_create(&move_cfg, &p->moves, eb);
 	}
-	return err;
+	return err != 0 ? err : parts_cluster(call, cfg, service, p, eb);
 }
 
 static void parts_destroy(struct parts *p)
 {
 	move_api_stop(p->moves);
+	cluster_api_stop(p->cluster);
 	peers_destroy(p->peers);
 	host_api_stop(p->host);
 	vm_api_stop(p->vms);
 	job_api_stop(p->jobs);
 	api_server_destroy(p->server);
+	cluster_api_destroy(p->cluster);
 	move_api_destroy(p->moves);
 	cert_api_destroy(p->certs);
 	job_api_destroy(p->jobs);
@@ -224,6 +262,18 @@ static const struct cli_opt opts[] = {
          .value = "PORT",
          .preset = "7443",
          .summary = "TCP port for other nodes."},
+	{.name = "join-port",
+         .kind = CLI_UINT,
+         .value = "PORT",
+         .preset = "7444",
+         .summary = "TCP port where nodes with a token ask for admission; open while there are "
+                    "tokens."},
+	{.name = "corosync",
+         .kind = CLI_CHOICE,
+         .value = "auto|systemd|direct|none",
+         .preset = "auto",
+         .summary = "Who starts corosync on a node of a cluster: systemd by its unit, godwitd "
+                    "itself, or somebody else; auto: systemd where it runs."},
 	{.name = "worker",
          .kind = CLI_TEXT,
          .value = "FILE",
@@ -263,6 +313,11 @@ static const struct cli_section sections[] = {
                                             {"/var/lib/godwit/cert", "This node's key and "
                                                                      "certificate, and whom it "
                                                                      "trusts."},
+                                            {"/var/lib/godwit/cluster", "The cluster that this "
+                                                                        "node is in, and its "
+                                                                        "copy of the database."},
+                                            {"/etc/corosync/corosync.conf",
+                                             "Written by godwitd on a node of a cluster."},
                                             {0}}},
 	{.title = "ENVIRONMENT",
          .items = (const struct cli_item[]){{"NOTIFY_SOCKET, WATCHDOG_USEC",

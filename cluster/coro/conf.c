@@ -88,7 +88,7 @@ static int check_node(const struct coro_conf *conf, uint32_t at, struct errbuf *
 	const struct coro_conf_node *n = &conf->nodes[at];
 	const struct coro_conf_node *first = &conf->nodes[0];
 
-	if (n->nodeid == 0 || n->votes == 0 || n->votes > 255 || !conf_name_valid(n->name)) {
+	if (n->nodeid == 0 || n->votes > 255 || !conf_name_valid(n->name)) {
 		return errbuf_set(eb, -EINVAL, "node %u: bad name, number or votes", at + 1);
 	}
 	if (n->addr[0] == NULL || (n->addr[1] == NULL) != (first->addr[1] == NULL)) {
@@ -127,14 +127,17 @@ static int conf_check(const struct coro_conf *conf, struct errbuf *eb)
 		return errbuf_set(eb, -EINVAL, "%u nodes: not 1..%u, or no version", conf->count,
 		                  CORO_CONF_NODES_MAX);
 	}
+	uint32_t votes = 0;
+
 	for (uint32_t i = 0; i < conf->count; i++) {
 		int err = check_node(conf, i, eb);
 
 		if (err != 0) {
 			return err;
 		}
+		votes += conf->nodes[i].votes;
 	}
-	return 0;
+	return votes != 0 ? 0 : errbuf_set(eb, -EINVAL, "nobody has a vote");
 }
 
 uint32_t coro_conf_consensus_ms(uint32_t token_ms)

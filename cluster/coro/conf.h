@@ -31,7 +31,7 @@ struct coro_conf_node {
 	const char *name;
 	const char *addr[CORO_CONF_LINKS_MAX]; /* numeric; [1] NULL = one link */
 	uint32_t nodeid;                       /* 1 and up */
-	uint32_t votes;
+	uint32_t votes; /* 0: a member that does not count yet, or any more */
 };
 
 struct coro_conf {

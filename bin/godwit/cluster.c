@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `godwit cluster ...`, `godwit node ...`, `godwit quorum ...`: hosts that are one cluster. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/errbuf.h"
+#include "base/json.h"
+#include "bin/godwit/godwit.h"
+
+static uint64_t number_of(const json_t *json, const char *key)
+{
+	json_int_t v = json_integer_value(json_object_get(json, key));
+
+	return v > 0 ? (uint64_t)v : 0;
+}
+
+static bool flag_of(const json_t *json, const char *key)
+{
+	return json_is_true(json_object_get(json, key));
+}
+
+static void put_row(const struct cli_call *call, const char *key, const char *value)
+{
+	godwit_put(call, "%-12s %s", key, value);
+	godwit_end(call);
+}
+
+/* ---- showing ---- */
+
+static void put_stale(const struct cli_call *call, const json_t *json)
+{
+	if (flag_of(json, "stale")) {
+		godwit_colour(call, COLOUR_WARN);
+		godwit_put(call, "stale: no quorum here; what follows is what this node knew last");
+		godwit_colour(call, COLOUR_NONE);
+		godwit_end(call);
+	}
+}
+
+static void put_nodes(const struct cli_call *call, const json_t *json)
+{
+	const json_t *node;
+	size_t i;
+
+	godwit_put(call, "%-16s %4s  %-8s %-5s %5s  %-24s %s", "NODE", "ID", "STATE", "UP", "VOTES",
+	           "ADDRESSES", "INCARNATION");
+	godwit_end(call);
+	json_array_foreach(json_object_get(json, "nodes"), i, node)
+	{
+		const json_t *addrs = json_object_get(node, "addrs");
+		const char *first = json_string_value(json_array_get(addrs, 0));
+		const char *second = json_string_value(json_array_get(addrs, 1));
+		char text[100];
+
+		(void)snprintf(text, sizeof(text), "%s%s%s", first != NULL ? first : "",
+		               second != NULL ? "," : "", second != NULL ? second : "");
+		godwit_put(call, "%-16s %4" PRIu64 "  %-8s %-5s %5" PRIu64 "  %-24s %.8s",
+		           godwit_text(node, "name"), number_of(node, "nodeid"),
+		           godwit_text(node, "state"), flag_of(node, "up") ? "yes" : "no",
+		           number_of(node, "votes"), text, godwit_text(node, "incarnation"));
+		godwit_end(call);
+	}
+}
+
+static void put_quorum(const struct cli_call *call, const json_t *json)
+{
+	char text[120];
+
+	(void)snprintf(text, sizeof(text), "%s%s%s", godwit_text(json, "state"),
+	               godwit_text(json, "why")[0] != '\0' ? ": " : "", godwit_text(json, "why"));
+	put_row(call, "Database", text);
+	(void)snprintf(text, sizeof(text),
+	               "%s, %" PRIu64 " of %" PRIu64 " votes, %" PRIu64 " needed",
+	               flag_of(json, "quorate") ? "yes" : "no", number_of(json, "votes"),
+	               number_of(json, "votes_total"), number_of(json, "votes_needed"));
+	put_row(call, "Quorum", text);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, number_of(json, "epoch"));
+	put_row(call, "Epoch", text);
+	put_row(call, "Leader", godwit_text(json, "leader"));
+	put_row(call, "Corosync", flag_of(json, "corosync") ? "connected" : "not there");
+}
+
+static void put_status(const struct cli_call *call, const json_t *json)
+{
+	char text[64];
+
+	if (!flag_of(json, "present")) {
+		godwit_note(call,
+		            "this node is in no cluster; godwit help cluster create says how");
+		return;
+	}
+	put_stale(call, json);
+	put_row(call, "Cluster", godwit_text(json, "name"));
+	put_row(call, "This node", godwit_text(json, "node"));
+	if (json_object_get(json, "state") != NULL) {
+		put_quorum(call, json);
+		(void)snprintf(text, sizeof(text), "%" PRIu64 " of %" PRIu64,
+		               number_of(json, "level"), number_of(json, "level_max"));
+		put_row(call, "Level", text);
+	}
+	if (godwit_text(json, "waiting_for")[0] != '\0') {
+		put_row(call, "Waiting for", godwit_text(json, "waiting_for"));
+	}
+	if (godwit_text(json, "trouble")[0] != '\0') {
+		godwit_colour(call, COLOUR_BAD);
+		put_row(call, "Trouble", godwit_text(json, "trouble"));
+		godwit_colour(call, COLOUR_NONE);
+	}
+	if (json_object_get(json, "nodes") != NULL) {
+		godwit_end(call);
+		put_nodes(call, json);
+	}
+}
+
+typedef void (*put_fn)(const struct cli_call *call, const json_t *json);
+
+/* Prints @answer, which is taken, or says why there is none. */
+static int finish(const struct cli_call *call, int err, json_t *answer, const struct errbuf *eb,
+                  put_fn put)
+{
+	if (err < 0) {
+		return godwit_fail(call, err, eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, answer);
+	} else {
+		put(call, answer);
+	}
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+static int show(const struct cli_call *call, const char *path, put_fn put)
+{
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = godwit_get(call, path, &answer, &eb);
+
+	return finish(call, err, answer, &eb, put);
+}
+
+static int cluster_status_run(const struct cli_call *call, void *arg)
+{
+	(void)arg;
+	return show(call, "/v1/cluster", put_status);
+}
+
+static void put_list(const struct cli_call *call, const json_t *json)
+{
+	put_stale(call, json);
+	put_nodes(call, json);
+}
+
+static int node_list_run(const struct cli_call *call, void *arg)
+{
+	(void)arg;
+	return show(call, "/v1/nodes", put_list);
+}
+
+static void put_quorum_alone(const struct cli_call *call, const json_t *json)
+{
+	put_stale(call, json);
+	put_quorum(call, json);
+	put_row(call, "Witness", "none");
+}
+
+static int quorum_show_run(const struct cli_call *call, void *arg)
+{
+	(void)arg;
+	return show(call, "/v1/quorum", put_quorum_alone);
+}
+
+static void put_node(const struct cli_call *call, const json_t *node)
+{
+	const json_t *addr;
+	char text[32];
+	size_t i;
+
+	put_stale(call, node);
+	put_row(call, "Node", godwit_text(node, "name"));
+	(void)snprintf(text, sizeof(text), "%" PRIu64, number_of(node, "nodeid"));
+	put_row(call, "Number", text);
+	put_row(call, "State", godwit_text(node, "state"));
+	put_row(call, "Up", flag_of(node, "up") ? "yes" : "no");
+	(void)snprintf(text, sizeof(text), "%" PRIu64, number_of(node, "votes"));
+	put_row(call, "Votes", text);
+	json_array_foreach(json_object_get(node, "addrs"), i, addr)
+	{
+		put_row(call, i == 0 ? "Addresses" : "", json_string_value(addr));
+	}
+	put_row(call, "Identity", godwit_text(node, "uuid"));
+	put_row(call, "Incarnation", godwit_text(node, "incarnation"));
+}
+
+static int node_show_run(const struct cli_call *call, void *arg)
+{
+	char *path = api_path("/v1/nodes/{name}", cli_arg_at(call, 0));
+	struct errbuf eb = {0};
+	int status = path != NULL ? show(call, path, put_node) : godwit_fail(call, -ENOMEM, &eb);
+
+	(void)arg;
+	free(path);
+	return status;
+}
+
+/* ---- cluster create ---- */
+
+/* "A[,B]" as an array. */
+static json_t *addrs_of(const char *text)
+{
+	json_t *out = json_array();
+
+	for (;;) {
+		size_t len = strcspn(text, ",");
+
+		(void)json_array_append_new(out, json_stringn(text, len));
+		if (text[len] == '\0') {
+			return out;
+		}
+		text += len + 1;
+	}
+}
+
+static int nodes_of(const struct cli_call *call, json_t **out, struct errbuf *eb)
+{
+	const char *text;
+
+	*out = json_array();
+	for (uint32_t i = 0; (text = cli_text_at(call, "node", i)) != NULL; i++) {
+		const char *equals = strchr(text, '=');
+
+		if (equals == NULL || equals == text || equals[1] == '\0') {
+			json_decref(*out);
+			*out = NULL;
+			(void)errbuf_set(eb, -EINVAL, "--node %s: not NAME=ADDR", text);
+			errbuf_hint(eb, "like --node n1=10.0.0.1 or, with two links, "
+			                "--node n1=10.0.0.1,10.0.1.1");
+			return -EINVAL;
+		}
+		(void)json_array_append_new(*out, json_pack("{s:s%,s:o}", "name", text,
+		                                            (size_t)(equals - text), "addrs",
+		                                            addrs_of(equals + 1)));
+	}
+	return 0;
+}
+
+static void put_created(const struct cli_call *call, const json_t *json)
+{
+	const json_t *invited = json_object_get(json, "invited");
+	const json_t *one;
+	size_t i;
+
+	put_status(call, json);
+	if (json_array_size(invited) == 0) {
+		return;
+	}
+	godwit_end(call);
+	godwit_put(call, "The other nodes join by a command on each of them, within an hour:");
+	godwit_end(call);
+	json_array_foreach(invited, i, one)
+	{
+		const json_t *addrs = json_object_get(one, "addrs");
+		const char *second = json_string_value(json_array_get(addrs, 1));
+
+		godwit_put(call, "    godwit node add %s --addr %s%s%s --token %s",
+		           godwit_text(one, "name"), json_string_value(json_array_get(addrs, 0)),
+		           second != NULL ? "," : "", second != NULL ? second : "",
+		           godwit_text(one, "token"));
+		godwit_end(call);
+	}
+}
+
+static int cluster_create_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *nodes = NULL;
+	json_t *body = NULL;
+	json_t *answer = NULL;
+	int err = nodes_of(call, &nodes, &eb);
+
+	(void)arg;
+	if (err == 0) {
+		body = json_pack("{s:s,s:o,s:I}", "name", cli_arg_at(call, 0), "nodes", nodes,
+		                 "token_ms",
+		                 (json_int_t)(cli_number(call, "detect", 1000000000) / 1000000));
+		err = body == NULL ? -ENOMEM
+		                   : godwit_call(call, API_POST, "/v1/cluster", body, &answer, &eb);
+	}
+	json_decref(body);
+	return finish(call, err, answer, &eb, put_created);
+}
+
+/* ---- node add, token, evict ---- */
+
+static int node_add_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *body =
+		json_pack("{s:s,s:o,s:s}", "name", cli_arg_at(call, 0), "addrs",
+	                  addrs_of(cli_text(call, "addr")), "token", cli_text(call, "token"));
+	json_t *answer = NULL;
+	int err = body == NULL
+	                  ? -ENOMEM
+	                  : godwit_call(call, API_POST, "/v1/cluster/join", body, &answer, &eb);
+
+	(void)arg;
+	json_decref(body);
+	return finish(call, err, answer, &eb, put_status);
+}
+
+static void put_token(const struct cli_call *call, const json_t *json)
+{
+	godwit_put(call, "%s", godwit_text(json, "token"));
+	godwit_end(call);
+	godwit_note(call, "on %s, within an hour: godwit node add %s --addr ADDR --token ...",
+	            godwit_text(json, "node"), godwit_text(json, "node"));
+}
+
+static int node_token_run(const struct cli_call *call, void *arg)
+{
+	char *path = api_path("/v1/nodes/{name}/token", cli_arg_at(call, 0));
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = path == NULL ? -ENOMEM : godwit_call(call, API_POST, path, NULL, &answer, &eb);
+
+	(void)arg;
+	free(path);
+	return finish(call, err, answer, &eb, put_token);
+}
+
+static void put_evicted(const struct cli_call *call, const json_t *json)
+{
+	godwit_note(call, "%s is no longer in the cluster", godwit_text(json, "name"));
+}
+
+static int node_evict_run(const struct cli_call *call, void *arg)
+{
+	char *path = api_path("/v1/nodes/{name}", cli_arg_at(call, 0));
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = path == NULL ? -ENOMEM : godwit_call(call, API_DELETE, path, NULL, &answer, &eb);
+
+	(void)arg;
+	free(path);
+	return finish(call, err, answer, &eb, put_evicted);
+}
+
+/* ---- cluster remove, check ---- */
+
+static void put_removed(const struct cli_call *call, const json_t *json)
+{
+	(void)json;
+	godwit_note(call, "this node is in no cluster any more");
+}
+
+static int cluster_remove_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = godwit_call(call, API_DELETE,
+	                      cli_flag(call, "force", false) ? "/v1/cluster?force" : "/v1/cluster",
+	                      NULL, &answer, &eb);
+
+	(void)arg;
+	return finish(call, err, answer, &eb, put_removed);
+}
+
+static void put_check(const struct cli_call *call, const json_t *json)
+{
+	const char *name;
+	json_t *one;
+
+	godwit_put(call, "%-16s %-9s %8s  %-16s  %-16s", "NODE", "STATE", "ENTRY", "LOG",
+	           "OBJECTS");
+	godwit_end(call);
+	json_object_foreach(json_object_get(json, "nodes"), name, one)
+	{
+		if (json_object_get(one, "error") != NULL) {
+			godwit_put(call, "%-16s %s", name, godwit_text(one, "error"));
+		} else {
+			godwit_put(call, "%-16s %-9s %8" PRIu64 "  %-16s  %-16s", name,
+			           godwit_text(one, "state"), number_of(one, "applied"),
+			           godwit_text(one, "log_hash"), godwit_text(one, "objects_hash"));
+		}
+		godwit_end(call);
+	}
+	put_row(call, "Verdict", godwit_text(json, "verdict"));
+}
+
+static int cluster_check_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = godwit_call(call, API_POST, "/v1/cluster/check", NULL, &answer, &eb);
+	const char *verdict = err == 0 ? godwit_text(answer, "verdict") : "";
+	int bad = strcmp(verdict, "equal") == 0       ? CLI_DONE
+	          : strcmp(verdict, "different") == 0 ? CLI_FAILED
+	                                              : CLI_PARTLY;
+	int status = finish(call, err, answer, &eb, put_check);
+
+	(void)arg;
+	return status != CLI_DONE ? status : bad;
+}
+
+/* ---- the commands ---- */
+
+static const struct cli_arg arg_cluster[] = {
+	{.name = "NAME", .summary = "Name of the cluster."},
+	{0},
+};
+
+static const struct cli_arg arg_node[] = {
+	{.name = "NODE", .summary = "Name of the node.", .source = "node"},
+	{0},
+};
+
+static const struct cli_arg arg_new[] = {
+	{.name = "NAME", .summary = "Name that the new node is to have."},
+	{0},
+};
+
+static const struct cli_opt create_opts[] = {
+	{.name = "node",
+         .kind = CLI_TEXT,
+         .value = "NAME=ADDR[,ADDR2]",
+         .required = true,
+         .repeat = true,
+         .summary = "A node and its numeric address in the cluster's network; with a second one "
+                    "for a second link. One of them is this node."},
+	{.name = "detect",
+         .kind = CLI_DURATION,
+         .value = "TIME",
+         .preset = "1s",
+         .summary = "corosync's token: a dead node is noticed after 2.2 times that."},
+	{0},
+};
+
+static const struct cli_opt add_opts[] = {
+	{.name = "addr",
+         .kind = CLI_TEXT,
+         .value = "ADDR[,ADDR2]",
+         .required = true,
+         .summary = "Numeric address of this node in the cluster's network; as many as the other "
+                    "nodes have."},
+	{.name = "token",
+         .kind = CLI_TEXT,
+         .value = "TOKEN",
+         .required = true,
+         .summary = "What cluster create or node token printed for this node."},
+	{0},
+};
+
+static const struct cli_opt remove_opts[] = {
+	{.name = "force",
+         .kind = CLI_FLAG,
+         .summary = "Also if there are other nodes; they are not told. For a node that was evicted "
+                    "while it was away."},
+	{0},
+};
+
+static const struct cli_cmd cluster_cmds[] = {
+	{.verb = "create",
+         .summary = "Form a cluster, beginning with this node",
+         .details = "Makes the cluster's CA if this node has none, starts corosync, and prints for "
+                    "each of the other nodes the command to run there. The same command again "
+                    "goes on where it was, with new tokens for the nodes that are missing.\n\n"
+                    "Two nodes survive the loss of neither: a majority of two is two.",
+         .examples = "godwit cluster create lab --node n1=10.0.0.1 --node n2=10.0.0.2 "
+                     "--node n3=10.0.0.3",
+         .args = arg_cluster,
+         .opts = create_opts,
+         .run = cluster_create_run},
+	{.verb = "status", .summary = "Show the cluster and its nodes", .run = cluster_status_run},
+	{.verb = "check",
+         .summary = "Compare the nodes' copies of the cluster database",
+         .details = "The exit status is 1 if two differ, 3 if a node could not be compared.",
+         .run = cluster_check_run},
+	{.verb = "remove",
+         .summary = "Take the last node out: the cluster is no more",
+         .details = "Files of the cluster are put aside, nothing else is touched.",
+         .opts = remove_opts,
+         .run = cluster_remove_run},
+	{0},
+};
+
+const struct cli_noun noun_cluster = {
+	.name = "cluster",
+	.summary = "Hosts that are one cluster",
+	.cmds = cluster_cmds,
+};
+
+static const struct cli_cmd node_cmds[] = {
+	{.verb = "add",
+         .summary = "Make this node a member of a cluster",
+         .details = "Run it on the new node. The token says where the cluster is and how to know "
+                    "it. The same command again goes on where it was.",
+         .examples = "godwit node add n2 --addr 10.0.0.2 --token TOKEN",
+         .args = arg_new,
+         .opts = add_opts,
+         .run = node_add_run},
+	{.verb = "token",
+         .summary = "Make a token that admits a new node once",
+         .details = "Run it on the node that holds the cluster's CA: the one that ran cluster "
+                    "create. An earlier token for the same name is void.",
+         .args = arg_new,
+         .run = node_token_run},
+	{.verb = "list", .summary = "List the nodes of the cluster", .run = node_list_run},
+	{.verb = "show", .summary = "Show one node", .args = arg_node, .run = node_show_run},
+	{.verb = "evict",
+         .summary = "Take a node out of the cluster",
+         .details = "One that is up leaves in good order; one that is down is forgotten.",
+         .args = arg_node,
+         .run = node_evict_run},
+	{0},
+};
+
+const struct cli_noun noun_node = {
+	.name = "node",
+	.summary = "Nodes of the cluster",
+	.cmds = node_cmds,
+};
+
+static const struct cli_cmd quorum_cmds[] = {
+	{.verb = "show", .summary = "Show who has a majority", .run = quorum_show_run},
+	{0},
+};
+
+const struct cli_noun noun_quorum = {
+	.name = "quorum",
+	.summary = "Majority of the cluster",
+	.cmds = quorum_cmds,
+};

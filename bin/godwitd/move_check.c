@@ -8,6 +8,7 @@
 
 #include "base/errbuf.h"
 #include "base/fmt.h"
+#include "bin/godwitd/move_disks.h"
 #include "bin/godwitd/switch_api.h"
 #include "hv/config/vm_config.h"
 #include "hv/host/host.h"
@@ -88,7 +89,8 @@ static void check_switches(const struct switch_api *switches, const struct vm_co
 }
 
 void move_check(struct manager *manager, const struct switch_api *switches,
-                const json_t *definition, struct compat *report)
+                const json_t *definition, const struct guid *move, const json_t *disks,
+                struct compat *report)
 {
 	json_t *json = json_deep_copy(definition);
 	struct vm_config vm = {0};
@@ -110,6 +112,7 @@ void move_check(struct manager *manager, const struct switch_api *switches,
 	for (uint32_t i = 0; i < vm.disk_count; i++) {
 		check_file("disk", vm.disks[i].path, !vm.disks[i].read_only, report);
 	}
+	move_disks_check(&vm, move, disks, report);
 	check_switches(switches, &vm, report);
 	vm_config_fini(&vm);
 }

@@ -11,11 +11,14 @@
 #include "base/json.h"
 
 struct compat;
+struct guid;
 struct manager;
 struct switch_api;
 
-/* move_check() - @definition: as the peer sent it, hostile. Adds to @report. */
+/* move_check() - @definition, @disks (move_disks.h): as the peer sent them, hostile. Adds to
+ * @report. */
 void move_check(struct manager *manager, const struct switch_api *switches,
-                const json_t *definition, struct compat *report);
+                const json_t *definition, const struct guid *move, const json_t *disks,
+                struct compat *report);
 
 #endif

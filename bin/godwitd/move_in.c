@@ -367,8 +367,8 @@ static int in_receive(struct move_in *mv, const json_t *definition, bool plain, 
 static int in_read(struct move_in *mv, const struct json_at *at, bool *plain, bool *check,
                    struct errbuf *eb)
 {
-	static const char *const known[] = {"move",  "definition", "epoch",
-	                                    "plain", "check",      "port"};
+	static const char *const known[] = {"move",  "definition", "epoch", "plain",
+	                                    "check", "port",       "disks"};
 	const char *move = NULL;
 	uint64_t port = 0;
 	int err = json_check_members(at, known, ARRAY_LEN(known), eb);
@@ -386,7 +386,7 @@ static int in_read(struct move_in *mv, const struct json_at *at, bool *plain, bo
 }
 
 /* All that speaks against it at once: then -EINVAL. *@report: a new reference, or NULL. */
-static int in_check(const struct move_in *mv, const json_t *definition, json_t **report,
+static int in_check(const struct move_in *mv, const json_t *body, json_t **report,
                     struct errbuf *eb)
 {
 	struct compat *found = gw_calloc(1, sizeof(*found));
@@ -396,7 +396,8 @@ static int in_check(const struct move_in *mv, const json_t *definition, json_t *
 	int err = found == NULL ? -ENOMEM : 0;
 
 	if (err == 0) {
-		move_check(mv->api->cfg.manager, mv->api->cfg.switches, definition, found);
+		move_check(mv->api->cfg.manager, mv->api->cfg.switches,
+		           json_object_get(body, "definition"), &mv->move, body, found);
 		err = compat_encode(found, &text, &len);
 	}
 	if (err == 0) {
@@ -450,7 +451,7 @@ enum api_then move_in_request(struct api_req *req, void *arg)
 	err = in_read(mv, &at, &plain, &check, &eb);
 	list_add_tail(&api->in, &mv->link);
 	if (err == 0) {
-		err = in_check(mv, json_object_get(at.value, "definition"), &report, &eb);
+		err = in_check(mv, at.value, &report, &eb);
 	}
 	if (check && report != NULL) {
 		in_free(mv); /* what was asked for is the report, whatever it says */

@@ -48,6 +48,7 @@ struct move_out {
 	bool plain;
 	bool check;
 	bool asked;     /* the destination knows of it */
+	bool marked;    /* beside its disks are marks, see move_disks.h */
 	bool calling;   /* a call is under way, and comes back here */
 	bool cancelled; /* as soon as the call is back */
 	char token[VM_MOVE_TOKEN_HEX];

@@ -15,6 +15,7 @@
 #include "base/loop.h"
 #include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/job_api.h"
+#include "bin/godwitd/move_disks.h"
 #include "bin/godwitd/move_int.h"
 #include "bin/godwitd/peer.h"
 #include "hv/manager/manager.h"
@@ -340,6 +341,30 @@ static void out_checked(struct move_out *mv, json_t *answer)
 	out_end(mv, err, &eb, json_deep_copy(answer));
 }
 
+/* So that the destination can see whether it means the same disks. */
+static int out_mark(struct move_out *mv, const struct vm *vm, json_t *body, struct errbuf *eb)
+{
+	json_t *marks = NULL;
+	int err = move_disks_mark(vm_config_get(vm), &mv->move, &marks, eb);
+
+	mv->marked = err == 0;
+	if (err == 0 && json_object_update(body, marks) != 0) {
+		err = errbuf_sys(eb, -ENOMEM, "cannot move %s", mv->vm_name);
+	}
+	json_decref(marks);
+	return err;
+}
+
+static void out_unmark(struct move_out *mv)
+{
+	const struct vm *vm = mv->marked ? out_vm(mv) : NULL;
+
+	if (vm != NULL) {
+		move_disks_unmark(vm_config_get(vm), &mv->move);
+	}
+	mv->marked = false;
+}
+
 static void out_asked(void *arg, int err, json_t *answer, const struct errbuf *eb)
 {
 	struct move_out *mv = arg;
@@ -349,6 +374,7 @@ static void out_asked(void *arg, int err, json_t *answer, const struct errbuf *e
 	if (mv->api->stopped) {
 		return;
 	}
+	out_unmark(mv);
 	if (mv->cancelled) {
 		out_cancelled(mv);
 		return;
@@ -391,11 +417,14 @@ static void out_ask(struct move_out *mv)
 		                 (json_int_t)vm_epoch(vm), "plain", mv->plain, "check", mv->check,
 		                 "port", (int)mv->api->cfg.port);
 		err = body == NULL ? errbuf_sys(&eb, -ENOMEM, "cannot move %s", mv->vm_name)
-		                   : out_call(mv, API_POST, "/v1/arrivals", body, MOVE_ASK_MS,
-		                              out_asked, &eb);
+		                   : out_mark(mv, vm, body, &eb);
+	}
+	if (err == 0) {
+		err = out_call(mv, API_POST, "/v1/arrivals", body, MOVE_ASK_MS, out_asked, &eb);
 	}
 	json_decref(body);
 	if (err != 0) {
+		out_unmark(mv);
 		out_end(mv, err, &eb, NULL);
 		return;
 	}
@@ -662,6 +691,7 @@ void move_out_stop(struct move_api *api)
 		struct move_out *mv = list_entry(at, struct move_out, link);
 
 		json_decref(mv->result);
+		out_unmark(mv);
 		out_end(mv, -ECANCELED, &eb, NULL);
 	}
 }

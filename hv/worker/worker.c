@@ -274,6 +274,9 @@ static void worker_free(struct worker *w)
 		w->ext_ops->destroy(w->ext);
 	}
 	worker_nics_fini(w);
+	for (uint32_t i = 0; w->bare && !w->gone && i < w->vm.disk_count; i++) {
+		worker_blk_close(w->disks[i].blk); /* no controller owns them */
+	}
 	partition_destroy(w->partition);
 	control_destroy(w->control);
 	console_destroy(w->console);
@@ -281,6 +284,29 @@ static void worker_free(struct worker *w)
 	worker_fds_close(w);
 	vm_config_fini(&w->vm);
 	free(w);
+}
+
+void worker_defer(struct worker *w, struct worker_deferred *item, void (*fn)(void *arg), void *arg)
+{
+	if (!item->queued) {
+		item->queued = true;
+		item->fn = fn;
+		item->arg = arg;
+		list_add_tail(&w->deferred, &item->link);
+	}
+}
+
+static void worker_deferred_run(struct worker *w)
+{
+	struct list *link;
+
+	while ((link = list_first(&w->deferred)) != NULL) {
+		struct worker_deferred *item = list_entry(link, struct worker_deferred, link);
+
+		list_del(link);
+		item->queued = false;
+		item->fn(item->arg);
+	}
 }
 
 int worker_run(const struct worker_cfg *cfg, struct errbuf *eb)
@@ -294,6 +320,7 @@ int worker_run(const struct worker_cfg *cfg, struct errbuf *eb)
 	w->pending_fd = -1;
 	w->ext_ops = cfg->ext;
 	w->eoi_assist = cfg->eoi_assist;
+	list_init(&w->deferred);
 	(void)signal(SIGPIPE, SIG_IGN); /* a log reader that went away is no reason to die */
 	err = worker_config_read(w, cfg->config_fd, eb);
 	if (err == 0) {
@@ -305,6 +332,7 @@ int worker_run(const struct worker_cfg *cfg, struct errbuf *eb)
 	while (err == 0 && !worker_done(w)) {
 		err = uring_wait(w->ring, UINT64_MAX);
 		err = err > 0 ? 0 : err;
+		worker_deferred_run(w);
 		if (err != 0) {
 			(void)errbuf_sys(eb, err, "the worker's ring failed");
 		}

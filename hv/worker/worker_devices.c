@@ -47,33 +47,40 @@ static int worker_file_open(struct worker *w, uint32_t disk, uint32_t file, stru
 	return err;
 }
 
-/* A VHDX and its parents: the last file of the chain first. */
+/* A VHDX and its parents: its own file first, which somebody may still have (-EBUSY: nothing is
+ * taken, it can be tried again); images from the last one. */
 static int worker_vhdx_open(struct worker *w, uint32_t disk, struct blk **out, struct errbuf *eb)
 {
-	struct blk *parent = NULL;
+	struct blk *files[WORKER_DISK_FILES_MAX] = {NULL};
+	uint32_t count = w->fds.disk_files[disk];
+	struct blk *image = NULL;
+	int err = 0;
 
-	for (uint32_t i = w->fds.disk_files[disk]; i > 0; i--) {
-		struct blk *file = NULL;
-		struct blk *image = NULL;
-		int err = worker_file_open(w, disk, i - 1, &file, eb);
-
-		if (err == 0) {
-			const struct vhdx_cfg cfg = {
-				.file = file,
-				.parent = parent,
-				.read_only = w->vm.disks[disk].read_only || i != 1,
-			};
-
-			err = vhdx_open(&cfg, &image, eb);
-		}
-		if (err != 0) {
-			worker_blk_close(file);
-			worker_blk_close(parent);
-			return err;
-		}
-		parent = image;
+	for (uint32_t i = 0; err == 0 && i < count; i++) {
+		err = worker_file_open(w, disk, i, &files[i], eb);
 	}
-	*out = parent;
+	for (uint32_t i = count; err == 0 && i > 0; i--) {
+		const struct vhdx_cfg cfg = {
+			.file = files[i - 1],
+			.parent = image,
+			.read_only = w->vm.disks[disk].read_only || i != 1,
+		};
+		struct blk *child = NULL;
+
+		err = vhdx_open(&cfg, &child, eb);
+		if (err == 0) {
+			files[i - 1] = NULL;
+			image = child;
+		}
+	}
+	if (err != 0) {
+		for (uint32_t i = 0; i < count; i++) {
+			worker_blk_close(files[i]);
+		}
+		worker_blk_close(image);
+		return err;
+	}
+	*out = image;
 	return 0;
 }
 
@@ -183,7 +190,7 @@ int worker_devices_create(struct worker *w, struct errbuf *eb)
 	int err;
 
 	if (w->bare) {
-		return 0;
+		return w->arriving ? 0 : worker_disks_open(w, eb);
 	}
 	partition_env(w->partition, &env);
 	err = worker_scsi_create(w, &env, eb);

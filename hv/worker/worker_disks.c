@@ -98,7 +98,9 @@ int worker_disks_open(struct worker *w, struct errbuf *eb)
 		if (err != 0) {
 			return err;
 		}
-		storvsp_attach(w->scsi, w->vm.disks[i].lun, blk);
+		if (w->scsi != NULL) {
+			storvsp_attach(w->scsi, w->vm.disks[i].lun, blk);
+		} /* else a bare worker, that only holds them */
 	}
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/list.h"
 
 struct control;
 struct control_request;
@@ -71,6 +72,20 @@ typedef void (*worker_done_fn)(void *arg, int err);
 void worker_disks_release(struct worker *w, worker_done_fn done, void *arg);
 MUST_USE int worker_disks_retake(struct worker *w, struct errbuf *eb);
 MUST_USE int worker_disks_open(struct worker *w, struct errbuf *eb);
+
+/* Something to do between two rounds of the ring. Zero-initialised; embedded in what wants it. */
+struct worker_deferred {
+	struct list link;
+	void (*fn)(void *arg);
+	void *arg;
+	bool queued;
+};
+
+/*
+ * worker_defer() - call @fn once, soon, outside of any completion, so that it may wait for the
+ * ring: opening an image does. Again before it was called: once. Device thread.
+ */
+void worker_defer(struct worker *w, struct worker_deferred *item, void (*fn)(void *arg), void *arg);
 
 /* worker_ran() - the guest of a destination runs now: an ordinary worker from here on. */
 void worker_ran(struct worker *w);

@@ -70,12 +70,13 @@ struct worker {
 	worker_done_fn flush_done;
 	void *flush_arg;
 	bool eoi_assist;
-	bool bare;     /* no Hyper-V interface, no devices: tests on hosts without it */
+	bool bare;     /* no Hyper-V interface, disks are held but not shown: tests without it */
 	bool arriving; /* started as the destination of a move, and the guest does not run yet */
 	bool gone;     /* the VM is somebody else's: nothing is closed, nothing written */
 	const struct worker_ext_ops *ext_ops; /* NULL = none */
 	void *ext;
-	bool over; /* the VM is off: leave the loop */
+	bool over;            /* the VM is off: leave the loop */
+	struct list deferred; /* struct worker_deferred */
 	bool stopping;
 	bool was_paused;     /* before the save that is under way */
 	bool arrived;        /* restored, not yet resumed: its network does not know where it is */

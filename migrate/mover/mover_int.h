@@ -64,6 +64,7 @@ struct mover {
 	bool timer_on;
 	void (*timer_fn)(struct mover *m);
 	uint32_t tries;
+	struct worker_deferred opening; /* of the disks */
 
 	/* Guest operations. */
 	struct mover_op pause, resume, save;          /* source */

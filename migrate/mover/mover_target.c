@@ -140,8 +140,11 @@ static void mover_load(void *guest, const uint8_t *buf, size_t len_bytes, move_d
 	mover_ask(m, &m->load, mover_load_do, done, arg);
 }
 
-static void mover_run_do(struct mover *m)
+static void mover_run_again(struct mover *m);
+
+static void mover_run_do(void *arg)
 {
+	struct mover *m = arg;
 	struct partition *p = worker_partition(m->w);
 	struct errbuf eb = {0};
 	int err;
@@ -152,7 +155,7 @@ static void mover_run_do(struct mover *m)
 		err = worker_disks_open(m->w, &eb);
 		/* Somebody reads an image, or the source's lock is still on its way off. */
 		if (err == -EBUSY && m->tries++ < TARGET_RETRIES_MAX) {
-			mover_later(m, mover_run_do);
+			mover_later(m, mover_run_again);
 			return;
 		}
 	}
@@ -161,7 +164,6 @@ static void mover_run_do(struct mover *m)
 	}
 	if (err == 0) {
 		worker_ran(m->w);
-		worker_announce(m->w);
 	} else {
 		log_err(TAG, "cannot run what arrived vm=%s reason=%s", worker_vm(m->w)->name,
 		        errbuf_text(&eb, err));
@@ -169,12 +171,18 @@ static void mover_run_do(struct mover *m)
 	mover_answer(&m->run, err, &eb);
 }
 
+/* Opening the disks waits for the ring. */
+static void mover_run_again(struct mover *m)
+{
+	worker_defer(m->w, &m->opening, mover_run_do, m);
+}
+
 static void mover_run_asked(void *arg)
 {
 	struct mover *m = arg;
 
 	m->tries = 0;
-	mover_run_do(m);
+	mover_run_again(m);
 }
 
 static void mover_run(void *guest, move_done_fn done, void *arg)

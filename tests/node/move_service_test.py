@@ -132,9 +132,10 @@ class Pair(unittest.TestCase):
         self.kernel.write_bytes(os.pread(fd, os.fstat(fd).st_size, 0))
         os.close(fd)
 
-    def define(self, host, name="tiny", memory="64M"):
+    def define(self, host, name="tiny", memory="64M", disks=()):
         """A VM that counts; its id."""
-        host.ok("vm", "create", name, "--memory", memory, "--cpus", "1", "--kernel", self.kernel, "--restart", "never")
+        host.ok("vm", "create", name, "--memory", memory, "--cpus", "1", "--kernel", self.kernel, "--restart", "never",
+                *(word for disk in disks for word in ("--disk", disk)))
         host.ok("vm", "start", name)
         vm_id = json.loads(host.ok("vm", "show", name, "--json"))["definition"]["id"]
         self.grows(host, vm_id)
@@ -198,6 +199,33 @@ class Moves(Pair):
         self.assertIn("another VM named tiny", done.stderr)
         self.grows(self.n1, vm_id)
         self.assertEqual(self.n2.states(), {"tiny": "off"})
+
+    def test_disks_that_both_see_move_along(self):
+        shared = self.cluster.dir / "shared"
+        shared.mkdir()
+        disks = [shared / "child.vhdx", shared / "data.raw"]
+        self.n1.ok("disk", "create", shared / "parent.vhdx", "--size", "16M")
+        self.n1.ok("disk", "create", disks[0], "--parent", shared / "parent.vhdx")
+        self.n1.ok("disk", "create", disks[1], "--size", "1M", "--format", "raw")
+        vm_id = self.define(self.n1, disks=disks)
+        for here, there in ((self.n1, self.n2), (self.n2, self.n1)):
+            here.ok(*self.move_words(there))
+            self.grows(there, vm_id)
+            self.assertEqual(sorted(p.name for p in shared.iterdir()), ["child.vhdx", "data.raw", "parent.vhdx"])
+
+    def test_a_disk_of_the_same_name_is_not_the_same_disk(self):
+        """/dev/shm is a node's own: there, too, is a disk of that name."""
+        for host in (self.n1, self.n2):
+            host.node.run("truncate", "-s", "1M", "/dev/shm/disk.raw")
+        vm_id = self.define(self.n1, disks=["/dev/shm/disk.raw"])
+        for more in ((), ("--check",)):
+            done = self.n1.godwit(*self.move_words(self.n2), *more)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("this node's own, not the source's", done.stdout + done.stderr)
+            self.assertIn("storage that both nodes share", done.stdout + done.stderr)
+        self.assertEqual(self.n2.states(), {})
+        self.grows(self.n1, vm_id)
+        self.assertEqual(self.n1.node.run("find", "/dev/shm", "-name", ".godwit*").stdout, "")
 
     def test_what_makes_no_sense_is_refused(self):
         self.define(self.n1)

@@ -143,7 +143,6 @@ const struct cli_opt vm_move_opts[] = {
 	{.name = "check", .kind = CLI_FLAG, .summary = "Only say what speaks against it."},
 	{.name = "wait",
          .kind = CLI_TOGGLE,
-         .preset = "yes",
          .summary = "Wait until it is over and show how far it is; --no-wait prints the job's "
                     "number."},
 	{0},

@@ -156,7 +156,11 @@ static int source_frame(struct source *s, const struct stream_frame *f, struct e
 	if (f->type == STREAM_PONG) {
 		err = stream_number_decode(payload, f->payload_bytes, &number, eb);
 		if (err == 0 && number == s->pinged_ns) {
-			s->rtt_ns = clock_now_ns() - number;
+			uint64_t rtt_ns = clock_now_ns() - number;
+
+			/* The shortest: while memory is copied an answer waits behind it, when the
+			 * guest has stopped it does not. */
+			s->rtt_ns = s->rtt_ns == 0 || rtt_ns < s->rtt_ns ? rtt_ns : s->rtt_ns;
 		}
 		return err;
 	}

@@ -105,7 +105,7 @@ struct source {
 	bool got;          /* it came */
 	uint64_t heard_ns; /* last frame */
 	uint64_t pinged_ns;
-	uint64_t rtt_ns; /* 0 = unknown */
+	uint64_t rtt_ns; /* the shortest so far; 0 = unknown */
 	uint64_t ready_epoch;
 	struct stream_running running;
 	struct policy policy;

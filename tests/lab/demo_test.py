@@ -39,6 +39,9 @@ class Demo(unittest.TestCase):
         for node in (1, 2, 3):  # with all, at the start and after healing
             self.assertEqual(len(re.findall(rf"n{node}  quorate +votes 3 of 3  members n1 n2 n3\n", out)), 2, out)
             self.assertRegex(out, rf"n{node}: \d+ ok, \d+ warn, 0 failed\n")
+        self.assertIn("Verdict      equal\n", out)
+        for node in (1, 2, 3):
+            self.assertRegex(out, rf"n{node} +{node}  member +yes +1 ")
         self.assertRegex(out, r"web runs on n2: .*, blackout [\d.]+ m?s")
         self.assertRegex(out, r"gwguest: ok mem check .*bad=0")
         self.assertRegex(out, r"gwguest: ok disk check ")

@@ -54,8 +54,8 @@ struct kvm_vm_cfg {
 /*
  * kvm_eoi_assist() - is it worth it that guests look at the VP assist page before they end an
  * interrupt? True where each EOI is an exit; false where the processor does it (APICv, AVIC in
- * use): there the question would cost the exit that it saves elsewhere. Reads parameters of KVM's
- * modules in /sys.
+ * use): there the question would cost the exit that it saves elsewhere. False on hosts that are
+ * virtual machines themselves, too (decision 0171). Reads parameters of KVM's modules in /sys.
  */
 bool kvm_eoi_assist(void);
 

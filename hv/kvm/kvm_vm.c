@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -25,6 +26,14 @@ int kvm_cap(int fd, unsigned long capability)
 	return value > 0 ? value : 0;
 }
 
+/* CPUID 1, ECX bit 31: reserved for hypervisors to say that they are there. */
+static bool kvm_host_is_guest(void)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 31) != 0;
+}
+
 bool kvm_eoi_assist(void)
 {
 	static const char *const parameters[] = {
@@ -33,6 +42,9 @@ bool kvm_eoi_assist(void)
 	};
 	const struct hostfs here = {.root = ""};
 
+	if (kvm_host_is_guest()) {
+		return false;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(parameters); i++) {
 		char text[8];
 

@@ -19,7 +19,7 @@ PROOF = (
     r"BIOS-provided physical RAM map",
     r"RAMDISK: \[mem",
     r"Hypervisor detected: Microsoft Hyper-V",
-    r"Hyper-V: privilege flags low 0x\w+, high 0x30, hints 0x22[08], misc 0x80500",  # 8: decision 0171
+    r"Hyper-V: privilege flags low 0x\w+, high 0x30, hints 0x220, misc 0x80500",
     r"Hyper-V: Host Build",
     r"Hyper-V: LAPIC Timer Frequency: 0x",
     r"tsc: Detected [\d.]+ MHz processor",

@@ -42,7 +42,7 @@ class Demo(unittest.TestCase):
         self.assertIn("Verdict      equal\n", out)
         for node in (1, 2, 3):
             self.assertRegex(out, rf"n{node} +{node}  member +yes +1 ")
-        self.assertRegex(out, r"web runs on n2: .*, blackout [\d.]+ m?s")
+        self.assertRegex(out, r"web runs on n2: .*, blackout [\d.]+ ?m?s")
         self.assertRegex(out, r"gwguest: ok mem check .*bad=0")
         self.assertRegex(out, r"gwguest: ok disk check ")
         self.assertRegex(out, r"the connection: [1-9]\d+ lines there and back, longest silence \d+ ms\n")

@@ -232,11 +232,28 @@ static int manager_put(struct manager *m, const struct vm_config *config, struct
 	                              config->json, eb);
 }
 
+/* May a VM so defined be added to those there are? */
+static int manager_admit(struct manager *m, const struct vm_config *config, struct errbuf *eb)
+{
+	char id[GUID_TEXT_SIZE];
+	int err = manager_name_free(m, config->name, NULL, eb);
+
+	if (err == 0 && manager_vm_find(m, guid_format(&config->id, id)) != NULL) {
+		err = errbuf_set(eb, -EEXIST, "there is a VM with the id %s already", id);
+	}
+	if (err == 0) {
+		err = nics_check(m, config, NULL, eb);
+	}
+	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
+		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
+	}
+	return err;
+}
+
 int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm **out,
                       struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
-	char id[GUID_TEXT_SIZE];
 	int err = nics_complete(m, json, eb);
 
 	*out = NULL;
@@ -250,16 +267,7 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 		err = vm_config_decode(json, &config, eb);
 	}
 	if (err == 0) {
-		err = manager_name_free(m, config.name, NULL, eb);
-	}
-	if (err == 0 && manager_vm_find(m, guid_format(&config.id, id)) != NULL) {
-		err = errbuf_set(eb, -EEXIST, "there is a VM with the id %s already", id);
-	}
-	if (err == 0) {
-		err = nics_check(m, &config, NULL, eb);
-	}
-	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
-		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
+		err = manager_admit(m, &config, eb);
 	}
 	if (err == 0 && !dry_run) {
 		err = manager_put(m, &config, eb);
@@ -278,45 +286,22 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 	return 0;
 }
 
-/* The journal first: a definition without it would be a VM of ours. */
-static int manager_put_arriving(struct manager *m, const struct vm_config *config,
-                                const struct vm_move_info *info, struct errbuf *eb)
-{
-	const struct vm_store_ops *ops = m->cfg.store->ops;
-	json_t *record = vm_move_record(info);
-	char id[GUID_TEXT_SIZE];
-	int err = -ENOMEM;
-
-	if (record != NULL) {
-		err = ops->put(m->cfg.store, VM_MOVE_KIND, guid_format(&config->id, id), record,
-		               eb);
-	}
-	json_decref(record);
-	return err != 0 ? err : manager_put(m, config, eb);
-}
-
 int manager_vm_define_arriving(struct manager *m, json_t *json, const struct vm_move_info *info,
                                struct vm **out, struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
-	char id[GUID_TEXT_SIZE];
 	int err = vm_config_decode(json, &config, eb);
 
 	*out = NULL;
 	if (err == 0) {
-		err = manager_name_free(m, config.name, NULL, eb);
-	}
-	if (err == 0 && manager_vm_find(m, guid_format(&config.id, id)) != NULL) {
-		err = errbuf_set(eb, -EEXIST, "there is a VM with the id %s already", id);
+		err = manager_admit(m, &config, eb);
 	}
 	if (err == 0) {
-		err = nics_check(m, &config, NULL, eb);
-	}
-	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
-		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
+		/* The journal first: a definition without it would be a VM of ours. */
+		err = vm_move_put(m, &config.id, info, eb);
 	}
 	if (err == 0) {
-		err = manager_put_arriving(m, &config, info, eb);
+		err = manager_put(m, &config, eb);
 	}
 	if (err == 0) {
 		err = manager_add(m, &config, out);

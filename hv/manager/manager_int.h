@@ -135,13 +135,14 @@ void manager_vm_drop(struct vm *vm);
 /*
  * vm_move.c. vm_move_event() - is it an event of a move? Then it was handled.
  * vm_move_worker_gone() - @vm may be freed when it returns.
- * vm_move_record() - the journal's entry; NULL = no memory.
+ * vm_move_put() - write the journal's entry of a VM. Returns 0; -ENOMEM; -errno of the store.
  * vm_move_restore() - go on with a move of the journal: 0; -EINVAL it makes no sense; -ENOMEM.
  * vm_move_call_back() - the worker may be in a move that nobody has decided: it stays here.
  */
 bool vm_move_event(struct vm *vm, const char *event, json_t *message);
 void vm_move_worker_gone(struct vm *vm);
-json_t *vm_move_record(const struct vm_move_info *info);
+MUST_USE int vm_move_put(struct manager *m, const struct guid *vm_id,
+                         const struct vm_move_info *info, struct errbuf *eb);
 MUST_USE int vm_move_restore(struct vm *vm, const json_t *record, struct errbuf *eb);
 void vm_move_call_back(struct vm *vm);
 void vm_move_fini(struct vm *vm);

@@ -103,7 +103,7 @@ static void move_fail(struct vm *vm, int err, const char *what)
 
 /* ---- the journal ---- */
 
-json_t *vm_move_record(const struct vm_move_info *info)
+static json_t *move_record(const struct vm_move_info *info)
 {
 	char move[GUID_TEXT_SIZE];
 
@@ -114,16 +114,16 @@ json_t *vm_move_record(const struct vm_move_info *info)
 	                 (json_int_t)info->epoch);
 }
 
-static int move_put(struct vm *vm, const struct vm_move_info *info, struct errbuf *eb)
+int vm_move_put(struct manager *m, const struct guid *vm_id, const struct vm_move_info *info,
+                struct errbuf *eb)
 {
-	struct vm_store *store = vm->manager->cfg.store;
+	struct vm_store *store = m->cfg.store;
 	char id[GUID_TEXT_SIZE];
-	json_t *value = vm_move_record(info);
+	json_t *value = move_record(info);
 	int err = -ENOMEM;
 
 	if (value != NULL) {
-		err = store->ops->put(store, VM_MOVE_KIND, guid_format(&vm->config.id, id), value,
-		                      eb);
+		err = store->ops->put(store, VM_MOVE_KIND, guid_format(vm_id, id), value, eb);
 	}
 	json_decref(value);
 	return err;
@@ -349,7 +349,7 @@ int vm_move_commit(struct vm *vm, struct errbuf *eb)
 	int err;
 
 	CHECK(mv != NULL && mv->info.role == VM_MOVE_SOURCE && mv->asked);
-	err = move_put(vm, &mv->info, eb);
+	err = vm_move_put(vm->manager, &vm->config.id, &mv->info, eb);
 	if (err != 0) {
 		errbuf_prepend(eb, "cannot give %s away", vm->config.name);
 		return err;

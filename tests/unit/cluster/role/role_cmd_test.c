@@ -30,6 +30,19 @@ static const struct role_cmd fenced_cmd = {
 	.arg = {ROLE_PROOF_STORAGE, 0xf0f0},
 };
 
+/* Field by field: what stands in the padding of a structure is the compiler's affair. */
+static void assert_same_cmd(const struct role_cmd *got, const struct role_cmd *want)
+{
+	assert_int_equal(got->verb, want->verb);
+	assert_int_equal(got->role, want->role);
+	assert_int_equal(got->epoch, want->epoch);
+	assert_int_equal(got->now_ms, want->now_ms);
+	assert_int_equal(got->token, want->token);
+	assert_int_equal(got->at.node, want->at.node);
+	assert_int_equal(got->at.inc, want->at.inc);
+	assert_memory_equal(got->arg, want->arg, sizeof(got->arg));
+}
+
 static void bytes_are_as_the_format_says(void **state)
 {
 	uint8_t buf[ROLE_CMD_BYTES];
@@ -39,11 +52,11 @@ static void bytes_are_as_the_format_says(void **state)
 	role_cmd_encode(&start_cmd, buf);
 	assert_memory_equal(buf, start_bytes, sizeof(buf));
 	assert_int_equal(role_cmd_decode(buf, sizeof(buf), &back, NULL), 0);
-	assert_memory_equal(&back, &start_cmd, sizeof(back));
+	assert_same_cmd(&back, &start_cmd);
 	role_cmd_encode(&fenced_cmd, buf);
 	assert_int_equal(buf[2], 36);
 	assert_int_equal(role_cmd_decode(buf, sizeof(buf), &back, NULL), 0);
-	assert_memory_equal(&back, &fenced_cmd, sizeof(back));
+	assert_same_cmd(&back, &fenced_cmd);
 }
 
 static void every_length_but_one_is_refused(void **state)

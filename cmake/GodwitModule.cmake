@@ -12,7 +12,7 @@ function(gw_module name)
 endfunction()
 
 # gw_program(<name> SOURCES <files...> DEPS <targets...> [DIR sbin|bin|libexec])
-#   An installed program.
+#   An installed program. What is in bin goes into the package for clients, the others into the host's.
 function(gw_program name)
 	cmake_parse_arguments(ARG "" "DIR" "SOURCES;DEPS" ${ARGN})
 	add_executable(${name} ${ARG_SOURCES})
@@ -23,11 +23,11 @@ function(gw_program name)
 		set(ARG_DIR bin)
 	endif()
 	if(ARG_DIR STREQUAL "libexec")
-		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/godwit)
+		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/godwit COMPONENT host)
 	elseif(ARG_DIR STREQUAL "sbin")
-		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_SBINDIR})
+		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_SBINDIR} COMPONENT host)
 	else()
-		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR})
+		install(TARGETS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT cli)
 	endif()
 endfunction()
 
@@ -108,9 +108,10 @@ function(gw_fuzz_list)
 	file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/fuzz-targets CONTENT "${lines}")
 endfunction()
 
-# gw_pages(<program>)
-#   The manual pages and completion scripts that <program> makes from its own table of commands.
-function(gw_pages name)
+# gw_pages(<program> <component>)
+#   The manual pages and completion scripts that <program> makes from its own table of commands, for
+#   the package that has the program.
+function(gw_pages name component)
 	set(dir ${PROJECT_BINARY_DIR}/pages/${name})
 	set(stamp ${dir}/made)
 	file(MAKE_DIRECTORY ${dir}/man ${dir}/bash ${dir}/zsh)
@@ -126,14 +127,16 @@ function(gw_pages name)
 	add_custom_target(${name}_pages ALL DEPENDS ${stamp})
 	foreach(section 1 8)
 		install(DIRECTORY ${dir}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
-			FILES_MATCHING PATTERN "*.${section}")
+			COMPONENT ${component} FILES_MATCHING PATTERN "*.${section}")
 	endforeach()
 	install(DIRECTORY ${dir}/bash/
-		DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+		DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT ${component})
 	# Where Debian's zsh looks for packages' functions; elsewhere it looks in site-functions.
 	if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
-		install(DIRECTORY ${dir}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
+		install(DIRECTORY ${dir}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions
+			COMPONENT ${component})
 	else()
-		install(DIRECTORY ${dir}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+		install(DIRECTORY ${dir}/zsh/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions
+			COMPONENT ${component})
 	endif()
 endfunction()

@@ -65,8 +65,10 @@ static int tls_verify_peer(int ok, X509_STORE_CTX *store)
 	if (!ok || X509_STORE_CTX_get_error_depth(store) != 0) {
 		return ok;
 	}
-	if (tls_x509_info(X509_STORE_CTX_get_current_cert(store), &info, NULL) != 0 ||
-	    info.kind == TLS_KIND_CA) {
+	X509 *cert = X509_STORE_CTX_get_current_cert(store);
+
+	if (tls_x509_info(cert, &info, NULL) != 0 || info.kind == TLS_KIND_CA ||
+	    tls_x509_pin(cert, conn->peer.pin, NULL) != 0) {
 		conn->refusal = "the certificate names no node or user";
 	} else if (conn->role == TLS_CLIENT && info.kind != TLS_KIND_NODE) {
 		conn->refusal = "the certificate is not a node's";

@@ -31,9 +31,10 @@ struct tls_ctx;
 enum tls_role { TLS_CLIENT, TLS_SERVER };
 
 struct tls_peer {
-	enum tls_kind kind; /* NODE, USER or STRANGER; then name and fingerprint are empty */
+	enum tls_kind kind; /* NODE, USER or STRANGER; then the others are empty */
 	char name[TLS_NAME_MAX];
 	uint8_t fingerprint[TLS_FINGERPRINT_BYTES];
+	char pin[TLS_PIN_MAX]; /* of its key, as tls_cert_pin() */
 };
 
 /* Has this verified peer still a right to be here (evicted node, revoked user)? */

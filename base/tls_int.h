@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/tls_pki.h"
 
 struct errbuf;
-struct tls_cert_info;
 
 /*
  * tls_ossl_fail() - put @what and OpenSSL's reason in @eb and empty OpenSSL's error queue.
@@ -27,5 +27,8 @@ EVP_PKEY *tls_key_read(const char *pem);
 
 /* tls_x509_info() - identity and dates. Returns 0; -EBADMSG not a certificate of ours. */
 MUST_USE int tls_x509_info(X509 *cert, struct tls_cert_info *out, struct errbuf *eb);
+
+/* tls_x509_pin() - as tls_cert_pin(); NULL is malformed. */
+MUST_USE int tls_x509_pin(const X509 *cert, char out[TLS_PIN_MAX], struct errbuf *eb);
 
 #endif

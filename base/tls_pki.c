@@ -506,10 +506,9 @@ int tls_cert_info(const char *cert_pem, struct tls_cert_info *out, struct errbuf
 	return err;
 }
 
-int tls_cert_pin(const char *cert_pem, char out[TLS_PIN_MAX], struct errbuf *eb)
+int tls_x509_pin(const X509 *cert, char out[TLS_PIN_MAX], struct errbuf *eb)
 {
 	static const char begin[] = "sha256//";
-	X509 *cert = tls_x509_read(cert_pem);
 	uint8_t hash[HASH_SHA256_BYTES];
 	unsigned char *der = NULL;
 	int len = cert != NULL ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der) : -1;
@@ -522,6 +521,14 @@ int tls_cert_pin(const char *cert_pem, char out[TLS_PIN_MAX], struct errbuf *eb)
 		(void)EVP_EncodeBlock((unsigned char *)out + sizeof(begin) - 1, hash, sizeof(hash));
 	}
 	OPENSSL_free(der);
+	return err;
+}
+
+int tls_cert_pin(const char *cert_pem, char out[TLS_PIN_MAX], struct errbuf *eb)
+{
+	X509 *cert = tls_x509_read(cert_pem);
+	int err = tls_x509_pin(cert, out, eb);
+
 	X509_free(cert);
 	return err;
 }

@@ -166,8 +166,10 @@ static int api_client_prepare_tls(const struct api_client *client, CURL *easy)
 	bad |= curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L) != 0;
 	bad |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) != 0;
 	if (client->pin != NULL) {
-		/* Checked by curl also without VERIFYPEER; a name would add nothing to the key. */
 		bad |= curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, client->pin) != 0;
+	}
+	if (client->ca_file == NULL) {
+		/* Checked by curl also without VERIFYPEER; a name would add nothing to the key. */
 		bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L) != 0;
 		bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L) != 0;
 		return bad == 0 ? 0 : -ENOMEM;

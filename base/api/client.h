@@ -35,8 +35,9 @@ struct api_client_cfg {
 	const char *cert_file;    /* https: PEM files; our certificate, */
 	const char *key_file;     /* its key, */
 	const char *ca_file;      /* and the cluster's CA */
-	/* https, instead of the three files: whoever has this public key (tls_cert_pin()) is the
-	 * server, whatever its name; we show no certificate. */
+	/* https: the server must have this public key (tls_cert_pin()), or one of several, parted
+	 * by ';'. Beside the three files; or instead of them: then whoever has the key is the
+	 * server, whatever its name, and we show no certificate. */
 	const char *pin;
 	uint32_t connect_timeout_ms; /* 0 = API_CONNECT_TIMEOUT_MS */
 };

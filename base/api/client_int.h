@@ -19,7 +19,7 @@ struct api_client {
 	char *cert_file;   /* owned, or NULL; likewise: */
 	char *key_file;
 	char *ca_file;
-	char *pin; /* owned: instead of the three, or NULL */
+	char *pin; /* owned: beside or instead of the three, or NULL */
 	long connect_timeout_ms;
 	char error[CURL_ERROR_SIZE];
 };

@@ -221,6 +221,28 @@ void api_conn_kill(struct api_conn *conn)
 	api_conn_resume(conn);
 }
 
+void api_server_guard(struct api_server *server, api_guard_fn fn, void *arg)
+{
+	server->guard = fn;
+	server->guard_arg = arg;
+}
+
+void api_server_expel(struct api_server *server)
+{
+	list_for_each_safe(link, &server->conns)
+	{
+		struct api_conn *conn = list_entry(link, struct api_conn, link);
+
+		if (!conn->peer.local && !conn->dead && server->guard != NULL &&
+		    !server->guard(&conn->peer, server->guard_arg)) {
+			log_info(API_TAG, "closing a connection that is no longer allowed name=%s",
+			         conn->peer.name);
+			api_conn_kill(conn);
+		}
+	}
+	api_server_pump(server);
+}
+
 /* Connections whose next bytes libmicrohttpd waits for, although there will be none. */
 static void api_server_nudge(struct api_server *server)
 {

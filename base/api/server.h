@@ -33,6 +33,7 @@ struct tls_ctx;
 
 #define API_PEER_NAME_MAX 64 /* of a certificate's name, with NUL */
 #define API_PEER_ADDR_MAX 46 /* of a numeric address, with NUL */
+#define API_PEER_PIN_MAX 53  /* of a public key as text (base/tls_pki.h), with NUL */
 
 #define API_BODY_MAX (1u << 20)             /* a VM definition is some KiB */
 #define API_BODY_TOTAL_MAX (32u << 20)      /* all bodies being received at once; then 503 */
@@ -52,6 +53,7 @@ struct api_peer {
 	bool node;                    /* TLS: a node's certificate, else a user's */
 	char name[API_PEER_NAME_MAX]; /* TLS: the name in the certificate; local: "" */
 	char addr[API_PEER_ADDR_MAX]; /* TLS: numeric, where it connected from; local: "" */
+	char pin[API_PEER_PIN_MAX];   /* TLS: of the key in its certificate; local: "" */
 };
 
 /* What a handler did. */
@@ -136,6 +138,19 @@ MUST_USE int api_server_listen_unix(struct api_server *server, const struct api_
  */
 MUST_USE int api_server_listen_tls(struct api_server *server, const char *addr, uint16_t port,
                                    struct tls_ctx *tls, struct errbuf *eb);
+
+/* Has this verified TLS client still a right to be here? */
+typedef bool (*api_guard_fn)(const struct api_peer *peer, void *arg);
+
+/*
+ * api_server_guard() - from now on @fn is asked for each request that comes over TLS; one that it
+ * does not let through is answered with 403. NULL: every certificate will do.
+ */
+void api_server_guard(struct api_server *server, api_guard_fn fn, void *arg);
+
+/* api_server_expel() - close the connections of those whom the guard would not let through now,
+ * streams as well. From the loop, not from a handler. */
+void api_server_expel(struct api_server *server);
 
 /* api_server_tls_port() - the TCP port of the last listen_tls, 0 = none. */
 uint16_t api_server_tls_port(const struct api_server *server);

@@ -105,6 +105,8 @@ struct api_server {
 	struct api_table *tables;
 	size_t table_count;
 	struct api_server_cfg cfg; /* limits filled in */
+	api_guard_fn guard;        /* NULL = nobody is refused */
+	void *guard_arg;
 	uint32_t conn_count;
 	uint32_t handshake_count;
 	uint32_t req_count;

@@ -245,6 +245,14 @@ static void api_req_refuse_path(struct api_req *req, const char *method, const c
 	api_response_header(req->response, MHD_HTTP_HEADER_ALLOW, allowed);
 }
 
+static bool api_req_is_expelled(const struct api_req *req)
+{
+	const struct api_server *server = req->server;
+
+	return !req->peer.local && server->guard != NULL &&
+	       !server->guard(&req->peer, server->guard_arg);
+}
+
 /* What the connection, the path and the query say. Sets req->answered to refuse. */
 static void api_req_check_path(struct api_req *req, const char *method, const char *url)
 {
@@ -265,6 +273,13 @@ static void api_req_check_path(struct api_req *req, const char *method, const ch
 		                           .code = "crowded",
 		                           .message = "too many connections",
 		                           .hint = "close some, or try again"};
+	} else if (api_req_is_expelled(req)) {
+		error = (struct api_error){.status = MHD_HTTP_FORBIDDEN,
+		                           .code = "denied",
+		                           .message = "your certificate is no longer accepted",
+		                           .reason = "it is not that of a node of the cluster",
+		                           .hint = "was this node evicted? see: godwit cluster "
+		                                   "status, on a node of the cluster"};
 	} else if (api_req_is_foreign(req)) {
 		error = (struct api_error){.status = MHD_HTTP_FORBIDDEN,
 		                           .code = "denied",

@@ -132,7 +132,9 @@ static int api_relay_open(struct api_relay *relay)
 	int pair[2];
 
 	_Static_assert(sizeof(peer.name) == sizeof(tls->name), "same names");
+	_Static_assert(sizeof(peer.pin) == sizeof(tls->pin), "same pins");
 	memcpy(peer.name, tls->name, sizeof(peer.name));
+	memcpy(peer.pin, tls->pin, sizeof(peer.pin));
 	api_relay_addr(relay->tcp, peer.addr);
 	if (server->conn_count >= server->cfg.conn_max ||
 	    api_server_count_name(server, peer.name) >= server->cfg.conn_per_peer_max) {

@@ -136,6 +136,16 @@ static int cert_install_run(const struct cli_call *call, void *arg)
 	return status;
 }
 
+static int cert_renew_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = godwit_call(call, API_POST, "/v1/certs/renew", NULL, &answer, &eb);
+
+	json_decref(answer);
+	return err < 0 ? godwit_fail(call, err, &eb) : cert_show_run(call, arg);
+}
+
 static const struct cli_arg arg_node[] = {
 	{.name = "NODE", .summary = "Name of the node: what other nodes will call it."},
 	{0},
@@ -183,6 +193,11 @@ static const struct cli_cmd cmds[] = {
          .summary = "Take over what cert issue made on the CA's node",
          .args = arg_file,
          .run = cert_install_run},
+	{.verb = "renew",
+         .summary = "Give this node of a cluster a new key and certificate now",
+         .details = "That happens by itself when two thirds of the certificate's time are over. By "
+                    "hand when others may have seen the key: the old one is not accepted any more.",
+         .run = cert_renew_run},
 	{.verb = "show", .summary = "Show who this node is", .run = cert_show_run},
 	{0},
 };

@@ -502,8 +502,8 @@ static const struct cli_cmd node_cmds[] = {
          .run = node_add_run},
 	{.verb = "token",
          .summary = "Make a token that admits a new node once",
-         .details = "Run it on the node that holds the cluster's CA: the one that ran cluster "
-                    "create. An earlier token for the same name is void.",
+         .details = "On any node of the cluster. An earlier token that this node made for the "
+                    "same name is void.",
          .args = arg_new,
          .run = node_token_run},
 	{.verb = "list", .summary = "List the nodes of the cluster", .run = node_list_run},

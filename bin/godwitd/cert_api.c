@@ -25,7 +25,9 @@ struct cert_api {
 	char dir[CERT_DIR_MAX];
 	char addr[64];
 	uint16_t port;
-	struct tls_ctx *tls; /* owned; NULL = no identity yet */
+	struct tls_ctx *tls;   /* owned; NULL = no identity yet */
+	char pin[TLS_PIN_MAX]; /* of our key; "" = no identity yet */
+	struct cert_hooks hooks;
 };
 
 /* A file of the identity, as text. */
@@ -80,23 +82,52 @@ static int cert_store(const struct cert_api *api, const struct cert_text *t, str
 	return err != 0 ? err : cert_put(api, "node.pem", t->node_pem, 0644, eb);
 }
 
+static bool cert_allow(const struct tls_peer *peer, void *arg)
+{
+	const struct cert_api *api = arg;
+
+	return api->hooks.allow == NULL || api->hooks.allow(peer, api->hooks.arg);
+}
+
+static int cert_pin_read(struct cert_api *api, struct errbuf *eb)
+{
+	char path[CERT_PATH_MAX];
+	char *pem = NULL;
+	size_t len;
+	int err;
+
+	cert_path(api, "node.pem", path);
+	err = fs_read(path, TLS_PEM_MAX, &pem, &len, eb);
+	if (err == 0) {
+		err = tls_cert_pin(pem, api->pin, eb);
+	}
+	tls_pem_free(pem);
+	return err;
+}
+
 static int cert_listen(struct cert_api *api, struct errbuf *eb)
 {
 	char cert[CERT_PATH_MAX];
 	char key[CERT_PATH_MAX];
 	char ca[CERT_PATH_MAX];
-	const struct tls_cfg cfg = {.cert_file = cert, .key_file = key, .ca_file = ca};
+	const struct tls_cfg cfg = {
+		.cert_file = cert, .key_file = key, .ca_file = ca, .allow = cert_allow, .arg = api};
 	int err;
 
 	cert_path(api, "node.pem", cert);
 	cert_path(api, "node.key", key);
 	cert_path(api, "ca.pem", ca);
 	if (api->tls != NULL) {
-		return tls_ctx_reload(api->tls, eb);
+		err = tls_ctx_reload(api->tls, eb);
+		return err != 0 ? err : cert_pin_read(api, eb);
 	}
 	err = tls_ctx_create(&cfg, &api->tls, eb);
 	if (err != 0) {
 		api->tls = NULL;
+		return err;
+	}
+	err = cert_pin_read(api, eb);
+	if (err != 0) {
 		return err;
 	}
 	err = api_server_listen_tls(api->server, api->addr, api->port, api->tls, eb);
@@ -159,11 +190,9 @@ static bool cert_is_local(struct api_req *req)
 static json_t *cert_answer(const struct cert_api *api)
 {
 	const struct tls_cert_info *self = api->tls != NULL ? tls_ctx_self(api->tls) : NULL;
-	char path[CERT_PATH_MAX];
 	struct json_build b;
 	json_t *out = NULL;
 
-	cert_path(api, "ca.key", path);
 	json_build_object(&b);
 	json_add_bool(&b, "present", self != NULL);
 	json_add_str(&b, "directory", api->dir);
@@ -175,7 +204,7 @@ static json_t *cert_answer(const struct cert_api *api)
 		json_add_bool(&b, "renew_due", tls_cert_renew_due(self, cert_now_s()));
 		json_add_u64(&b, "port", api_server_tls_port(api->server));
 	}
-	json_add_bool(&b, "authority", access(path, R_OK) == 0);
+	json_add_bool(&b, "authority", cert_api_can_sign(api));
 	return json_build_end(&b, &out) == 0 ? out : NULL;
 }
 
@@ -269,18 +298,40 @@ static enum api_then on_init(struct api_req *req, void *arg)
 	return then;
 }
 
-static int cert_ca_read(const struct cert_api *api, struct cert_text *t, struct errbuf *eb)
+int cert_api_ca_key(const struct cert_api *api, char **pem, struct errbuf *eb)
 {
 	char path[CERT_PATH_MAX];
 	size_t len;
 	int err;
 
+	*pem = NULL;
 	cert_path(api, "ca.key", path);
-	err = fs_read(path, TLS_PEM_MAX, &t->ca_key, &len, eb);
+	err = fs_read(path, TLS_PEM_MAX, pem, &len, eb);
+	if (err == -ENOENT && api->hooks.ca_key != NULL) {
+		err = api->hooks.ca_key(api->hooks.arg, pem, eb);
+	}
 	if (err == -ENOENT) {
 		(void)errbuf_set(eb, err, "this node does not hold the key of the CA");
 		errbuf_hint(eb, "issue certificates on the node that ran godwit cert init");
 	}
+	return err;
+}
+
+bool cert_api_can_sign(const struct cert_api *api)
+{
+	char *pem = NULL;
+	bool can = cert_api_ca_key(api, &pem, NULL) == 0;
+
+	tls_pem_free(pem);
+	return can;
+}
+
+static int cert_ca_read(const struct cert_api *api, struct cert_text *t, struct errbuf *eb)
+{
+	char path[CERT_PATH_MAX];
+	size_t len;
+	int err = cert_api_ca_key(api, &t->ca_key, eb);
+
 	if (err == 0) {
 		cert_path(api, "ca.pem", path);
 		err = fs_read(path, TLS_PEM_MAX, &t->ca_pem, &len, eb);
@@ -494,4 +545,53 @@ bool cert_api_authority(const struct cert_api *api)
 const char *cert_api_node(const struct cert_api *api)
 {
 	return api->tls != NULL ? tls_ctx_self(api->tls)->name : NULL;
+}
+
+void cert_api_hook(struct cert_api *api, const struct cert_hooks *hooks)
+{
+	api->hooks = *hooks;
+}
+
+const char *cert_api_pin(const struct cert_api *api)
+{
+	return api->pin;
+}
+
+bool cert_api_renew_due(const struct cert_api *api)
+{
+	return api->tls != NULL && tls_cert_renew_due(tls_ctx_self(api->tls), cert_now_s());
+}
+
+int cert_api_fresh(const struct cert_api *api, struct cert_fresh *out, struct errbuf *eb)
+{
+	struct cert_fresh fresh = {0};
+	struct cert_text t = {0};
+	const char *node = cert_api_node(api);
+	int err = node != NULL ? cert_ca_read(api, &t, eb)
+	                       : errbuf_set(eb, -ENOENT, "this node has no certificate yet");
+
+	*out = fresh;
+	if (err == 0) {
+		err = cert_issue(&t, node, &fresh.node_pem, &fresh.key_pem, eb);
+	}
+	if (err == 0) {
+		err = tls_cert_pin(fresh.node_pem, fresh.pin, eb);
+	}
+	if (err == 0) {
+		fresh.ca_pem = t.ca_pem;
+		t.ca_pem = NULL;
+		*out = fresh;
+	} else {
+		cert_fresh_fini(&fresh);
+	}
+	cert_text_free(&t);
+	return err;
+}
+
+void cert_fresh_fini(struct cert_fresh *fresh)
+{
+	tls_pem_free(fresh->key_pem);
+	tls_pem_free(fresh->node_pem);
+	tls_pem_free(fresh->ca_pem);
+	*fresh = (struct cert_fresh){0};
 }

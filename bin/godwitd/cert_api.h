@@ -7,7 +7,8 @@
  *
  *   STATE/cert/ca.pem     whom we trust
  *   STATE/cert/node.pem   who we are; node.key, mode 0600, proves it
- *   STATE/cert/ca.key     only on the node that made the CA, mode 0600: who has it can be anybody
+ *   STATE/cert/ca.key     only on the node that made the CA, mode 0600: who has it can be anybody;
+ *                         the nodes of a cluster have it in the database, sealed (cluster_trust.c)
  *
  * GET /v1/certs, POST /v1/certs/init, /v1/certs/issue and /v1/certs/install. The three that change
  * something are for this host's own socket, not for other nodes. As soon as we have an identity
@@ -20,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/tls.h"
 #include "base/tls_pki.h"
 
 struct api_server;
@@ -76,8 +78,44 @@ struct cert_bundle {
 MUST_USE int cert_api_install(struct cert_api *api, const char *node,
                               const struct cert_bundle *bundle, struct errbuf *eb);
 
-/* cert_api_authority() - do we hold the CA's key? */
+/* cert_api_authority() - do we hold the CA's key, in a file of our own? */
 bool cert_api_authority(const struct cert_api *api);
+
+/* Who asks for what others decide. All callbacks optional, from the loop. */
+struct cert_hooks {
+	/* Has the holder of this certificate still a right to be here? */
+	tls_allow_fn allow;
+	/* The CA's key where there is no file: to tls_pem_free(). Returns 0; -ENOENT; -errno. */
+	int (*ca_key)(void *arg, char **pem, struct errbuf *eb);
+	void *arg;
+};
+
+/* cert_api_hook() - copied; a hook is asked from now on. */
+void cert_api_hook(struct cert_api *api, const struct cert_hooks *hooks);
+
+/* cert_api_can_sign() - cert_api_sign() would find the CA's key. */
+bool cert_api_can_sign(const struct cert_api *api);
+
+/* cert_api_ca_key() - from our file or the hook, to tls_pem_free(). Returns 0; -ENOENT; -errno. */
+MUST_USE int cert_api_ca_key(const struct cert_api *api, char **pem, struct errbuf *eb);
+
+/* cert_api_pin() - of our key (tls_cert_pin()); "" = we have none. */
+const char *cert_api_pin(const struct cert_api *api);
+
+/* A new key and certificate for the node that we are; not ours yet. Owned; cert_fresh_fini(). */
+struct cert_fresh {
+	char *key_pem;
+	char *node_pem;
+	char *ca_pem;
+	char pin[TLS_PIN_MAX];
+};
+
+/* cert_api_fresh() - Returns 0; -ENOENT no CA's key, or we are nobody yet; as tls_cert_issue(). */
+MUST_USE int cert_api_fresh(const struct cert_api *api, struct cert_fresh *out, struct errbuf *eb);
+void cert_fresh_fini(struct cert_fresh *fresh);
+
+/* cert_api_renew_due() - less than a third of our certificate's time is left. */
+bool cert_api_renew_due(const struct cert_api *api);
 
 /* cert_api_node() - the name in our certificate; NULL = we have none. */
 const char *cert_api_node(const struct cert_api *api);

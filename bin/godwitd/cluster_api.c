@@ -118,6 +118,7 @@ static void on_tick(void *arg)
 
 	if (!api->stopped) {
 		cluster_sync(api);
+		cluster_trust_expel(api);
 		waiters_poll(api);
 		loop_timer_arm(api->tick, CLUSTER_TICK_NS);
 	}
@@ -210,6 +211,9 @@ void cluster_leave(struct cluster_api *api, const char *why)
 	api->member = NULL;
 	api->proposing = false;
 	api->leaving = true;
+	cert_fresh_fini(&api->fresh);
+	api->renewing = false;
+	api->renew_wanted = false;
 	err = cluster_work_start(api->works, run_stop, on_left, api);
 	if (err != 0) {
 		log_err(CLUSTER_TAG, "cannot stop corosync error=%s", strerrorname_np(-err));
@@ -224,6 +228,7 @@ static const struct api_route cluster_routes[] = {
 	{API_DELETE, "/v1/cluster", cluster_on_remove},
 	{API_POST, "/v1/cluster/join", cluster_on_join},
 	{API_POST, "/v1/cluster/check", cluster_on_check},
+	{API_POST, "/v1/certs/renew", cluster_on_renew},
 	{API_GET, "/v1/cluster/digest", cluster_on_digest},
 	{API_GET, "/v1/cluster/conf", cluster_on_conf},
 	{API_GET, "/v1/nodes", cluster_on_nodes},
@@ -283,6 +288,7 @@ int cluster_api_create(const struct cluster_api_cfg *cfg, struct cluster_api **o
 		cluster_api_destroy(api);
 		return errbuf_sys(eb, err, "cannot serve the cluster");
 	}
+	cluster_trust_begin(api);
 	api_resume(api);
 	loop_timer_arm(api->tick, CLUSTER_TICK_NS);
 	*out = api;
@@ -317,5 +323,6 @@ void cluster_api_destroy(struct cluster_api *api)
 	loop_timer_del(api->tick);
 	cluster_join_free(api);
 	cluster_check_free(api);
+	cert_fresh_fini(&api->fresh);
 	free(api);
 }

@@ -3,9 +3,9 @@
 #define BIN_GODWITD_CLUSTER_INT_H
 
 /*
- * Inside of cluster_api. One struct, five files: cluster_api.c (life, those who wait),
+ * Inside of cluster_api. One struct, six files: cluster_api.c (life, those who wait),
  * cluster_sync.c (what must happen next), cluster_join.c (both ends of an admission),
- * cluster_node_api.c (requests), cluster_show.c (looking).
+ * cluster_node_api.c (requests), cluster_show.c (looking), cluster_trust.c (keys of nodes, the CA).
  */
 
 #include <stdbool.h>
@@ -16,6 +16,7 @@
 #include "base/errbuf.h"
 #include "base/json.h"
 #include "base/list.h"
+#include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/cluster_api.h"
 #include "bin/godwitd/cluster_conf.h"
 #include "bin/godwitd/cluster_token.h"
@@ -65,6 +66,13 @@ struct cluster_api {
 	struct cluster_join *join;   /* owned; a joining under way */
 	struct cluster_check *check; /* owned; a check under way */
 	struct errbuf trouble;       /* what stands in the way now; "" = nothing */
+	struct cert_fresh fresh;     /* owned; to be ours when all nodes know it */
+	bool renewing;               /* there is one; so is: */
+	uint64_t fresh_since_ns;     /* when the database had it; 0 = not yet */
+	bool renew_wanted;           /* now, whatever is left of the old one's time */
+	uint64_t renew_next_ns;
+	uint64_t trust_index; /* of the database, when connections were looked at last */
+	uint64_t prune_next_ns;
 };
 
 /* A member's text, or "". */
@@ -146,6 +154,20 @@ MUST_USE int cluster_token_make(struct cluster_api *api, const char *node,
                                 char text[CLUSTER_TOKEN_MAX], struct errbuf *eb);
 MUST_USE int cluster_admissions_open(struct cluster_api *api, struct errbuf *eb);
 void cluster_admissions_close(struct cluster_api *api);
+
+/* ---- cluster_trust.c ---- */
+
+/* Ask the servers to ask us who may speak. */
+void cluster_trust_begin(struct cluster_api *api);
+/* Those who may no longer speak are shown out; our own key, the CA's, admissions: what is to be
+ * done. Proposes at most one change. */
+void cluster_trust_expel(struct cluster_api *api);
+void cluster_trust_sync(struct cluster_api *api);
+/* The CA's key is in the database: every node can admit. */
+bool cluster_ca_shared(const struct cluster_api *api);
+/* Forget tokens of nodes that are in; without any, stop listening. */
+void cluster_admissions_sync(struct cluster_api *api);
+enum api_then cluster_on_renew(struct api_req *req, void *arg);
 
 /* ---- cluster_node_api.c ---- */
 

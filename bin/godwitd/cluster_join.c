@@ -413,8 +413,8 @@ int cluster_token_make(struct cluster_api *api, const char *node, char text[CLUS
 	size_t len = 0;
 	int err = 0;
 
-	if (!cert_api_authority(api->cfg.certs) || self == NULL) {
-		err = errbuf_set(eb, -ENOENT, "this node does not hold the key of the CA");
+	if (self == NULL || !cert_api_can_sign(api->cfg.certs)) {
+		err = errbuf_set(eb, -ENOENT, "this node does not have the key of the CA yet");
 		errbuf_hint(eb, "make tokens on the node that ran godwit cluster create");
 		return err;
 	}
@@ -474,11 +474,11 @@ static void propose_node(struct cluster_api *api, const struct db_object *settin
 {
 	json_int_t version = json_integer_value(json_object_get(setting->doc, "conf_version"));
 	json_int_t nodeid = json_integer_value(json_object_get(setting->doc, "next_nodeid"));
-	json_t *node =
-		json_pack("{s:s,s:I,s:s,s:O,s:O,s:i,s:s,s:i}", "name", cluster_text(want, "name"),
-	                  "nodeid", nodeid, "uuid", cluster_text(want, "uuid"), "addrs",
-	                  json_object_get(want, "addrs"), "port", json_object_get(want, "port"),
-	                  "votes", 0, "state", NODE_JOINING, "conf_version", 0);
+	json_t *node = json_pack(
+		"{s:s,s:I,s:s,s:O,s:O,s:i,s:s,s:i,s:[s]}", "name", cluster_text(want, "name"),
+		"nodeid", nodeid, "uuid", cluster_text(want, "uuid"), "addrs",
+		json_object_get(want, "addrs"), "port", json_object_get(want, "port"), "votes", 0,
+		"state", NODE_JOINING, "conf_version", 0, "keys", cluster_text(want, "pin"));
 	json_t *next =
 		json_pack("{s:I,s:I}", "conf_version", version + 1, "next_nodeid", nodeid + 1);
 	struct db_cmd cmd;
@@ -516,13 +516,37 @@ static int admit_fits(const struct cluster_api *api, const json_t *want, struct 
 	return err < 0 ? err : 0;
 }
 
+/* The certificate comes first: the database must know its key before it is handed out. */
+static int admit_sign(const struct cluster_api *api, json_t *want, struct errbuf *eb)
+{
+	char pin[TLS_PIN_MAX];
+	char *node_pem = NULL;
+	char *ca_pem = NULL;
+	int err;
+
+	if (json_object_get(want, "pin") != NULL) {
+		return 0;
+	}
+	err = cert_api_sign(api->cfg.certs, cluster_text(want, "name"), cluster_text(want, "csr"),
+	                    &node_pem, &ca_pem, eb);
+	if (err == 0) {
+		err = tls_cert_pin(node_pem, pin, eb);
+	}
+	if (err == 0 && (json_object_set_new(want, "node_pem", json_string(node_pem)) != 0 ||
+	                 json_object_set_new(want, "ca_pem", json_string(ca_pem)) != 0 ||
+	                 json_object_set_new(want, "pin", json_string(pin)) != 0)) {
+		err = errbuf_sys(eb, -ENOMEM, "certificate");
+	}
+	tls_pem_free(node_pem);
+	tls_pem_free(ca_pem);
+	return err;
+}
+
 static json_t *admit_answer(const struct cluster_api *api, const json_t *want, struct errbuf *eb)
 {
 	struct cluster_conf conf = api->conf;
 	char path[CLUSTER_PATH_MAX + 16];
 	char hex[AUTHKEY_HEX + 1];
-	char *node_pem = NULL;
-	char *ca_pem = NULL;
 	char *authkey = NULL;
 	json_t *out = NULL;
 	const struct cluster_node *n;
@@ -536,10 +560,6 @@ static json_t *admit_answer(const struct cluster_api *api, const json_t *want, s
 		err = errbuf_set(eb, -EINVAL, "the request makes no sense");
 	}
 	if (err == 0) {
-		err = cert_api_sign(api->cfg.certs, conf.node, cluster_text(want, "csr"), &node_pem,
-		                    &ca_pem, eb);
-	}
-	if (err == 0) {
 		err = fs_read(path, CLUSTER_AUTHKEY_BYTES, &authkey, &len, eb);
 	}
 	if (err == 0 && n != NULL && len == CLUSTER_AUTHKEY_BYTES) {
@@ -547,15 +567,14 @@ static json_t *admit_answer(const struct cluster_api *api, const json_t *want, s
 		conf.nodeid = n->nodeid;
 		conf.founder = false;
 		out = json_pack("{s:o?,s:s,s:s,s:s}", "conf", cluster_conf_json(&conf), "ca_pem",
-		                ca_pem, "node_pem", node_pem, "authkey", hex);
+		                cluster_text(want, "ca_pem"), "node_pem",
+		                cluster_text(want, "node_pem"), "authkey", hex);
 		hash_wipe(hex, sizeof(hex));
 	}
 	if (authkey != NULL) {
 		hash_wipe(authkey, len);
 	}
 	free(authkey);
-	tls_pem_free(node_pem);
-	tls_pem_free(ca_pem);
 	return out;
 }
 
@@ -573,6 +592,10 @@ static int poll_admit(struct cluster_waiter *w, json_t **answer, struct errbuf *
 	setting = db_get(member_db(api->member), DB_SETTING, "cluster");
 	if (!cluster_is_active(api, NULL) || setting == NULL) {
 		return 0;
+	}
+	err = admit_sign(api, w->args, eb);
+	if (err != 0) {
+		return err;
 	}
 	node = db_get(member_db(api->member), DB_NODE, w->name);
 	if (node == NULL) {

@@ -300,10 +300,11 @@ static int evict_check(const struct cluster_api *api, const char *name, struct e
 		errbuf_hint(eb, "start the nodes that are down, or evict those first");
 		return -EBUSY;
 	}
-	if (strcmp(name, cluster_text(db_get(member_db(api->member), DB_SETTING, "cluster")->doc,
+	if (!cluster_ca_shared(api) &&
+	    strcmp(name, cluster_text(db_get(member_db(api->member), DB_SETTING, "cluster")->doc,
 	                              "ca_node")) == 0) {
 		(void)errbuf_set(eb, -EBUSY, "%s holds the cluster's CA", name);
-		errbuf_hint(eb, "without it no node can be admitted any more");
+		errbuf_hint(eb, "it is about to give it to all; try again");
 		return -EBUSY;
 	}
 	return 0;

@@ -197,11 +197,12 @@ static json_t *own_doc(const struct cluster_api *api)
 
 	return n == NULL
 	               ? NULL
-	               : json_pack("{s:s,s:I,s:s,s:o?,s:i,s:i,s:s,s:I}", "name", n->name, "nodeid",
-	                           (json_int_t)n->nodeid, "uuid",
+	               : json_pack("{s:s,s:I,s:s,s:o?,s:i,s:i,s:s,s:I,s:[s]}", "name", n->name,
+	                           "nodeid", (json_int_t)n->nodeid, "uuid",
 	                           guid_format(&api->conf.uuid, uuid), "addrs",
 	                           cluster_node_addrs(n), "port", (int)n->port, "votes", 1, "state",
-	                           NODE_MEMBER, "conf_version", (json_int_t)api->conf.version);
+	                           NODE_MEMBER, "conf_version", (json_int_t)api->conf.version,
+	                           "keys", cert_api_pin(api->cfg.certs));
 }
 
 static void propose_first(struct cluster_api *api)
@@ -472,7 +473,13 @@ static void on_conf(void *arg, int err, json_t *answer, const struct errbuf *eb)
 	if (api->stopped || api->member == NULL) {
 		return;
 	}
-	if (err != 0) {
+	if (err == -EKEYREJECTED || err == -EACCES) {
+		(void)errbuf_set(&api->trouble, -ESTALE,
+		                 "the other nodes do not accept this one: was it evicted while it "
+		                 "was away?");
+		errbuf_hint(&api->trouble, "godwit cluster remove --force here, then join again");
+		log_warn(CLUSTER_TAG, "refused by another node text=\"%s\"", eb->text);
+	} else if (err != 0) {
 		log_info(CLUSTER_TAG, "no list of nodes text=\"%s\"", eb->text);
 	} else if (!api->reloading) {
 		take_conf(api, answer);
@@ -561,8 +568,12 @@ void cluster_sync(struct cluster_api *api)
 	if (s.state != RSM_ACTIVE || s.stale) {
 		return;
 	}
+	cluster_admissions_sync(api);
 	if (!api->proposing) {
 		sync_told(api);
+	}
+	if (!api->proposing) {
+		cluster_trust_sync(api);
 	}
 	if (!api->proposing && s.leader == api->conf.nodeid) {
 		sync_lead(api);

@@ -30,7 +30,7 @@ const char *cluster_token_text(const struct cluster_token *t, char *out)
 static int token_bad(struct errbuf *eb)
 {
 	(void)errbuf_set(eb, -EINVAL, "this is no token");
-	errbuf_hint(eb, "godwit node token NAME, on the first node of the cluster, prints one");
+	errbuf_hint(eb, "godwit node token NAME, on a node of the cluster, prints one");
 	return -EINVAL;
 }
 
@@ -239,4 +239,28 @@ bool cluster_tokens_any(const char *dir, int64_t now_s)
 
 	json_decref(tokens);
 	return any;
+}
+
+int cluster_tokens_prune(const char *dir, int64_t now_s, cluster_token_done_fn done, void *arg,
+                         struct errbuf *eb)
+{
+	json_t *tokens = NULL;
+	int err = tokens_load(dir, now_s, &tokens, eb);
+	size_t before = json_array_size(tokens);
+
+	for (size_t i = before; err == 0 && i-- > 0;) {
+		const json_t *one = json_array_get(tokens, i);
+
+		if (json_object_get(one, "csr") != NULL && done(arg, member_of(one, "node"))) {
+			(void)json_array_remove(tokens, i);
+		}
+	}
+	if (err == 0 && json_array_size(tokens) != before) {
+		err = tokens_save(dir, tokens, eb);
+	}
+	if (err == 0) {
+		err = (int)json_array_size(tokens);
+	}
+	json_decref(tokens);
+	return err;
 }

@@ -66,4 +66,12 @@ MUST_USE int cluster_tokens_use(const char *dir, const struct cluster_claim *cla
 /* cluster_tokens_any() - is there one that is valid? */
 bool cluster_tokens_any(const char *dir, int64_t now_s);
 
+/* Is @node, which used its token, in? Then it will not ask again. */
+typedef bool (*cluster_token_done_fn)(void *arg, const char *node);
+
+/* cluster_tokens_prune() - forget those that have expired or that @done says are of no use any
+ * more. Returns how many are left; -errno. */
+MUST_USE int cluster_tokens_prune(const char *dir, int64_t now_s, cluster_token_done_fn done,
+                                  void *arg, struct errbuf *eb);
+
 #endif

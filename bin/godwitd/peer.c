@@ -32,6 +32,7 @@ struct peer_job {
 	bool done; /* under peers.lock */
 	char url[PEER_URL_MAX];
 	char addr[64];
+	char pins[PEER_PINS_MAX];
 	char *path; /* owned */
 	enum api_method method;
 	json_t *body; /* owned: a copy of its own, reference counts are not shared by threads */
@@ -56,6 +57,8 @@ struct peers {
 	int done_fd; /* eventfd */
 	struct loop_fd *watch;
 	struct list jobs;
+	peer_known_fn known;
+	void *known_arg;
 	uint32_t count;
 	pthread_mutex_t lock;
 };
@@ -163,6 +166,7 @@ static void *peer_thread(void *arg)
 		.cert_file = peers->cert,
 		.key_file = peers->key,
 		.ca_file = peers->ca,
+		.pin = job->pins[0] != '\0' ? job->pins : NULL,
 		.connect_timeout_ms =
 			job->timeout_ms < API_CONNECT_TIMEOUT_MS ? job->timeout_ms : 0,
 	};
@@ -322,6 +326,12 @@ static int peer_begin(struct peers *peers, struct peer_job *job, void *(*thread)
 	return 0;
 }
 
+void peers_known(struct peers *peers, peer_known_fn fn, void *arg)
+{
+	peers->known = fn;
+	peers->known_arg = arg;
+}
+
 static int peer_room(const struct peers *peers, struct errbuf *eb)
 {
 	return peers->count < PEER_CALLS_MAX
@@ -333,15 +343,22 @@ static int peer_room(const struct peers *peers, struct errbuf *eb)
 int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn, void *arg,
               struct errbuf *eb)
 {
+	char pins[PEER_PINS_MAX] = "";
 	struct peer_job *job;
 	int err = peer_room(peers, eb);
 
+	if (err == 0 && peers->known != NULL) {
+		err = peers->known(peers->known_arg, call->node, pins, eb);
+	}
 	if (err != 0) {
 		return err;
 	}
 	job = peer_job_new(peers, call, fn, arg);
-	return job == NULL ? errbuf_sys(eb, -ENOMEM, "cannot call node %s", call->node)
-	                   : peer_begin(peers, job, peer_thread, call->node, eb);
+	if (job == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "cannot call node %s", call->node);
+	}
+	memcpy(job->pins, pins, sizeof(job->pins));
+	return peer_begin(peers, job, peer_thread, call->node, eb);
 }
 
 int peer_dial(struct peers *peers, const struct peer_dial *dial, peer_dialled_fn fn, void *arg,

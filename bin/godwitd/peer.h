@@ -45,6 +45,14 @@ struct peer_call {
  */
 typedef void (*peer_done_fn)(void *arg, int err, json_t *answer, const struct errbuf *eb);
 
+/*
+ * Whom we may call: @pins[PEER_PINS_MAX] = the keys that the node may have, parted by ';', "" any
+ * with a certificate. Returns 0; -EACCES not that one, with the reason.
+ */
+typedef int (*peer_known_fn)(void *arg, const char *node, char *pins, struct errbuf *eb);
+
+#define PEER_PINS_MAX 256u /* four keys */
+
 /* peers_create() - Returns 0; -ENOMEM. */
 MUST_USE int peers_create(const struct peers_cfg *cfg, struct peers **out, struct errbuf *eb);
 
@@ -54,10 +62,13 @@ MUST_USE int peers_create(const struct peers_cfg *cfg, struct peers **out, struc
  */
 void peers_destroy(struct peers *peers);
 
+/* peers_known() - @fn is asked before each call from now on. NULL: any certificate of the CA. */
+void peers_known(struct peers *peers, peer_known_fn fn, void *arg);
+
 /*
  * peer_call() - start a call; @fn comes once, from the loop, never from inside.
- * Returns 0; -EBUSY PEER_CALLS_MAX are under way; -ENOMEM; -errno no thread. On failure @fn does
- * not come.
+ * Returns 0; -EBUSY PEER_CALLS_MAX are under way; -EACCES not a node of our cluster; -ENOMEM;
+ * -errno no thread. On failure @fn does not come.
  */
 MUST_USE int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn,
                        void *arg, struct errbuf *eb);

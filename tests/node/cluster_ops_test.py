@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator does with a cluster: who may speak, certificates that are renewed, copies of the database."""
+import pathlib
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import gwnet  # noqa: E402
+from cluster_service_test import Case, WAIT_S  # noqa: E402
+
+PKI = sys.argv.pop(1) if len(sys.argv) > 1 and "pki_print" in sys.argv[1] else None
+
+CLIENT = """
+import http.client, ssl, sys
+cert, key, ca, addr = sys.argv[1:5]
+ctx = ssl.create_default_context(cafile=ca)
+ctx.check_hostname = False
+ctx.load_cert_chain(cert, key)
+conn = http.client.HTTPSConnection(addr, int(sys.argv[5]), context=ctx, timeout=20)
+for path in sys.stdin:
+    try:
+        conn.request("GET", path.strip())
+        answer = conn.getresponse()
+        answer.read()
+        print(answer.status, flush=True)
+    except (OSError, http.client.HTTPException) as e:
+        print("cut", type(e).__name__, flush=True)
+        conn.close()
+        conn.auto_open = 0
+"""
+
+
+class Client:
+    """One connection to the API of another node, from inside a node, kept open."""
+
+    def __init__(self, node, folder, addr, port=7443):
+        self.process = node.node.popen(
+            sys.executable, "-c", CLIENT, *(str(folder / f) for f in ("node.pem", "node.key", "ca.pem")), addr,
+            str(port), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def get(self, path="/v1/cluster"):
+        """The status, or "cut ..."."""
+        self.process.stdin.write(path + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(WAIT_S)
+        self.process.stdout.close()
+
+
+class Trust(Case):
+    LINKS = 1
+
+    def once(self, node, folder, addr):
+        client = Client(node, folder, addr)
+        try:
+            return client.get()
+        finally:
+            client.end()
+
+    def bundle(self, node, name):
+        """What cert issue makes, as a folder."""
+        out = self.state / f"bundle-{name}"
+        out.mkdir()
+        text = node.ask("cert", "issue", name)
+        for file, member in (("node.pem", "node_pem"), ("node.key", "node_key"), ("ca.pem", "ca_pem")):
+            (out / file).write_text(text[member])
+        return out
+
+    def test_who_was_evicted_is_out_at_once(self):
+        self.form()
+        n1, n2, n3 = self.nodes
+        addr = "10.77.0.1"
+        old = self.state / "n3-kept"
+        shutil.copytree(n3.state / "cert", old)
+        kept = Client(n3, old, addr)
+        self.addCleanup(kept.end)
+        self.assertEqual(kept.get(), "200")
+        # A certificate of the CA is not enough: the name must be a node's, the key must be that node's.
+        for name in ("n2", "n9"):
+            self.assertNotEqual(self.once(n3, self.bundle(n3, name), addr), "200", name)
+        n2.godwit("node", "evict", "n3")
+        gwnet.wait_for(lambda: kept.get() != "200", WAIT_S, "an open connection is closed or refused")
+        self.assertNotEqual(self.once(n3, old, addr), "200")
+        # It comes back with another key: the old one stays out.
+        gwnet.wait_for(lambda: not n3.status()["present"], WAIT_S, "n3 knows")
+        n3.add(n2.token("n3"))  # any node admits
+        for node in self.nodes:
+            node.active(3)
+        self.assertEqual(self.once(n3, n3.state / "cert", addr), "200")
+        self.assertNotEqual(self.once(n3, old, addr), "200")
+        # Nothing waits for admission: nobody listens.
+        for node in self.nodes:
+            gwnet.wait_for(lambda node=node: not node.node.run("ss", "-Hltn", "sport = :7444").stdout, WAIT_S,
+                           f"{node.name}: admissions closed")
+        # The one that formed the cluster is lost with its CA: the others go on admitting.
+        n1.stop()
+        self.net.node(1).stop()
+        n2.active(2)
+        n2.godwit("node", "evict", "n1")
+        n2.active(2)
+        shutil.rmtree(n1.state)
+        n1.start().add(n3.token("n1"))
+        for node in self.nodes:
+            node.active(3)
+        self.equal()
+        for node in self.nodes:
+            self.assertNotIn("PRIVATE KEY", node.log())
+            self.assertNotIn(b"PRIVATE KEY", (node.state / "cluster/db.sqlite").read_bytes())
+
+    def test_certificates_are_renewed(self):
+        self.form()
+        n1, n2, _ = self.nodes
+        before = n2.ask("cert", "show")
+        old = self.state / "n2-kept"
+        shutil.copytree(n2.state / "cert", old)
+        self.assertEqual(self.once(n2, old, "10.77.0.1"), "200")
+        gwnet.wait_for(lambda: n2.godwit("cert", "renew", check=False).returncode == 0, WAIT_S, "renewed")
+        after = n2.ask("cert", "show")
+        self.assertNotEqual(before["serial"], after["serial"])
+        gwnet.wait_for(lambda: self.once(n2, old, "10.77.0.1") != "200", WAIT_S, "the old key is out")
+        self.assertEqual(self.once(n2, n2.state / "cert", "10.77.0.1"), "200")
+        self.equal()
+        # Two thirds of the time are over: it renews by itself.
+        n2.stop()
+        cert = n2.state / "cert"
+        aged = subprocess.run([PKI, "n2", cert / "ca.pem", n1.state / "cert/ca.key", cert / "node.key", "600"],
+                              capture_output=True, text=True, check=True).stdout
+        (cert / "node.pem").write_text(aged)
+        n2.start()
+        gwnet.wait_for(lambda: not n2.ask("cert", "show")["renew_due"], WAIT_S, "renewed by itself")
+        self.assertNotEqual((cert / "node.pem").read_text(), aged)
+        gwnet.wait_for(lambda: len(n1.ask("node", "show", "n2")["keys"]) == 1, WAIT_S, "one key again")
+        for node in self.nodes:
+            node.active(3)
+        self.equal()
+
+
+if __name__ == "__main__":
+    reason = gwnet.why_not()
+    if reason:
+        print(f"skipped: {reason}")
+        sys.exit(gwnet.SKIP)
+    unittest.main(verbosity=2)

@@ -11,12 +11,15 @@
  * process under emulation costs tens of milliseconds.
  */
 
+#include <stdbool.h>
+
 #include "base/attr.h"
 
 #define BOOT_TEXT_MAX 512U
 
-/* What the controller wrote into /lab.conf, and the node's number from the kernel command line. */
+/* What the controller wrote into /lab.conf; the first two from the kernel command line. */
 struct boot_conf {
+	bool tick;                   /* interrupts get lost here: a second clock is needed */
 	char node[16];               /* 1.. */
 	char nodes[16];              /* how many there are */
 	char source[BOOT_TEXT_MAX];  /* the project's tree: fresh, not cached, at the same path */

@@ -8,10 +8,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/hpet.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
@@ -21,6 +23,8 @@
 #include "base/check.h"
 #include "deploy/lab/agent/boot.h"
 #include "deploy/lab/agent/port.h"
+
+#define TICK_HZ 8
 
 /* As many commands can run in a node at once; the controller makes the same number of ports. */
 #define PORT_COUNT 8
@@ -62,6 +66,20 @@ static const char *environment(const struct boot_conf *conf)
 		}
 	}
 	return NULL;
+}
+
+/*
+ * Have the HPET interrupt the processor a few times a second for as long as this process lives. An
+ * emulated processor that runs a nested guest now and then loses the interrupt of its only timer
+ * (docs/lab.md), and would stand still until another one comes: this one.
+ */
+static void start_tick(void)
+{
+	const int fd = open("/dev/hpet", O_RDONLY | O_CLOEXEC); /* for ever */
+
+	if (fd < 0 || ioctl(fd, HPET_IRQFREQ, TICK_HZ) != 0 || ioctl(fd, HPET_IE_ON, 0) != 0) {
+		boot_say("no second clock: /dev/hpet: %s", strerror(errno));
+	}
 }
 
 static uint32_t run_setup(const struct boot_conf *conf)
@@ -157,6 +175,9 @@ int main(void)
 		boot_say("the root file system cannot be made; power off");
 		sync();
 		(void)reboot(RB_POWER_OFF);
+	}
+	if (conf.tick) {
+		start_tick();
 	}
 	const char *missing = environment(&conf);
 

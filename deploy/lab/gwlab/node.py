@@ -18,8 +18,9 @@ TCG_CPU = ("EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch
 TCG_BUFFER_MIB = 128
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet loglevel=5 panic=1 mitigations=off audit=0 apparmor=0 "
                     "cryptomgr.notests net.ifnames=0")
-# The emulated TSC is the host's clock; left alone the kernel distrusts it under load.
-TCG_ARGUMENTS = "tsc=reliable clocksource=tsc"
+# The emulated TSC is the host's clock; left alone the kernel distrusts it under load. The tick is against
+# lost interrupts, see docs/lab.md.
+TCG_ARGUMENTS = "tsc=reliable clocksource=tsc gwlab.tick"
 
 
 class Node:

@@ -34,6 +34,11 @@ class Tidy(unittest.TestCase):
             path = self.dir / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+            path.chmod(0o755 if text.startswith("#!") else 0o644)
+        return self.look()
+
+    def look(self):
+        """What tidy says."""
         return subprocess.run([sys.executable, str(TIDY)], cwd=self.dir, capture_output=True, text=True,
                               check=False)
 
@@ -139,6 +144,15 @@ class Tidy(unittest.TestCase):
         self.assert_caught("deploy/a.sh", "#!/bin/sh\n\n\n# SPDX-License-Identifier: late\n", "licence is missing")
         self.setUp()
         self.assert_caught("base/a.c", SPDX + "\t" * 12 + "xxxxx\n", "longer than 100 columns")
+
+    def test_scripts_are_executable_and_nothing_else_is(self):
+        script, text = self.dir / "deploy/a.sh", self.dir / "base/a.c"
+        self.assert_clean({"deploy/a.sh": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n", "base/a.c": SPDX})
+        script.chmod(0o644)
+        text.chmod(0o755)
+        done = self.look()
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout.count("is executable, nothing else"), 2, done.stdout)
 
     def test_links_to_nothing_are_caught(self):
         self.assert_caught("docs/A.md", "[x](B.md#part) and [y](https://example.org/z) and [z](#here)\n",

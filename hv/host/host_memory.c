@@ -28,9 +28,9 @@ static const struct report_check available = {
 static const struct report_check pages = {
 	.id = "memory.hugepages",
 	.what = "Huge pages",
-	.needed = "transparent (always, madvise) or reserved",
-	.mend = "VMs run some 10 % faster with them: echo madvise > "
-		"/sys/kernel/mm/transparent_hugepage/enabled.",
+	.needed = "transparent for shared memory (advise) or reserved",
+	.mend = "VMs run and arrive more slowly without them: echo advise > "
+		"/sys/kernel/mm/transparent_hugepage/shmem_enabled.",
 };
 static const struct report_check overcommit = {
 	.id = "memory.overcommit",
@@ -69,8 +69,9 @@ static void check_pages(const struct host_probe *probe, struct report *report)
 	char mode[16] = "none";
 	char text[FMT_MAX];
 
-	/* "always [madvise] never": the brackets mark what is on. */
-	if (hostfs_read(&probe->fs, "/sys/kernel/mm/transparent_hugepage/enabled", modes,
+	/* Guest memory is shared memory. "always within_size [advise] never deny force": the
+	 * brackets mark what is on. */
+	if (hostfs_read(&probe->fs, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", modes,
 	                sizeof(modes)) > 0 &&
 	    strchr(modes, '[') != NULL) {
 		const char *begin = strchr(modes, '[') + 1;
@@ -78,7 +79,8 @@ static void check_pages(const struct host_probe *probe, struct report *report)
 		(void)snprintf(mode, sizeof(mode), "%.*s", (int)strcspn(begin, "]"), begin);
 	}
 
-	bool transparent = strcmp(mode, "always") == 0 || strcmp(mode, "madvise") == 0;
+	bool transparent = strcmp(mode, "none") != 0 && strcmp(mode, "never") != 0 &&
+	                   strcmp(mode, "deny") != 0;
 
 	report_add(report, &pages, transparent || reserved > 0 ? REPORT_OK : REPORT_WARN,
 	           "transparent: %s, reserved: %" PRIu64 " of %s", mode, reserved,

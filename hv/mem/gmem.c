@@ -51,6 +51,37 @@ static int gmem_cfg_check(const struct gmem_cfg *cfg, struct errbuf *eb)
 	return 0;
 }
 
+/*
+ * Where huge pages can be mapped as such: an address that is a multiple of their size, as offsets
+ * and guest addresses are. Returns MAP_FAILED with errno.
+ */
+static void *gmem_map_aligned(int fd, uint64_t bytes)
+{
+	uint64_t room = bytes + GMEM_HUGE_BYTES;
+	uint8_t *all =
+		mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (all == MAP_FAILED) {
+		return MAP_FAILED;
+	}
+
+	uint64_t before = -(uintptr_t)all % GMEM_HUGE_BYTES;
+	void *map = mmap(all + before, bytes, PROT_READ | PROT_WRITE,
+	                 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+	int err = errno;
+
+	if (map == MAP_FAILED) {
+		(void)munmap(all, room);
+		errno = err;
+		return MAP_FAILED;
+	}
+	if (before != 0) {
+		(void)munmap(all, before);
+	}
+	(void)munmap(all + before + bytes, GMEM_HUGE_BYTES - before);
+	return map;
+}
+
 static int gmem_map(struct gmem *mem, bool huge, struct errbuf *eb)
 {
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -71,8 +102,7 @@ static int gmem_map(struct gmem *mem, bool huge, struct errbuf *eb)
 		return errbuf_sys(eb, -errno, "cannot seal guest memory");
 	}
 
-	void *map = mmap(NULL, mem->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-	                 mem->fd, 0);
+	void *map = gmem_map_aligned(mem->fd, mem->size_bytes);
 
 	if (map == MAP_FAILED) {
 		err = errbuf_sys(eb, -errno, "cannot map guest memory of %llu MiB",

@@ -72,6 +72,7 @@ struct move_progress {
 	uint64_t memory_bytes; /* of the guest */
 	uint64_t moved_bytes;  /* guest memory handled, all rounds, zero pages included */
 	uint64_t wire_bytes;   /* sent */
+	uint64_t filled_bytes; /* destination: guest memory that was faulted in ahead */
 	uint64_t round_bytes;  /* guest memory in this round */
 	uint64_t round_moved_bytes;
 	uint64_t bandwidth_bytes_s; /* on the wire, since the last progress */

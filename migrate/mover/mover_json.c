@@ -114,6 +114,7 @@ void mover_progress_json(struct json_build *b, const struct move_progress *p)
 	json_add_u64(b, "memory_bytes", p->memory_bytes);
 	json_add_u64(b, "moved_bytes", p->moved_bytes);
 	json_add_u64(b, "wire_bytes", p->wire_bytes);
+	json_add_u64(b, "filled_bytes", p->filled_bytes);
 	json_add_u64(b, "round_bytes", p->round_bytes);
 	json_add_u64(b, "round_moved_bytes", p->round_moved_bytes);
 	json_add_u64(b, "bandwidth_bytes_s", p->bandwidth_bytes_s);

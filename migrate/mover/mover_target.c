@@ -286,14 +286,20 @@ void mover_target_ended(struct mover *m)
 static int mover_receive_read(struct mover *m, const struct json_at *at, struct target_cfg *cfg,
                               struct mover_common *common, struct errbuf *eb)
 {
+	static const char *const fills[] = {"ahead", "none", "all"};
+	size_t fill = 0;
 	int err = mover_common_read(m, at, common, eb);
 
+	if (err == 0) {
+		err = json_opt_word(at, "fill", fills, ARRAY_LEN(fills), &fill, eb);
+	}
 	if (err == 0) {
 		err = json_opt_bool(at, "confirm", &cfg->confirm, eb);
 	}
 	if (err == 0) {
 		err = json_opt_u64(at, "connect_max_ns", 0, INT64_MAX, &cfg->connect_max_ns, eb);
 	}
+	cfg->fill = (enum target_fill)fill;
 	cfg->vm = worker_vm(m->w)->id;
 	cfg->move = m->move;
 	cfg->epoch = common->epoch;

@@ -138,7 +138,11 @@ static int target_prepare(struct target *t, const char *definition, size_t len, 
 		err = target_op_result(t, "preparing the partition", eb);
 	}
 	if (err == 0) {
-		err = target_map(t, eb);
+		err = target_map_check(t, eb);
+	}
+	if (err == 0 && t->cfg.fill == TARGET_FILL_ALL) {
+		err = target_wait(t, target_fill_over, UINT64_MAX, eb);
+		err = err == 0 ? target_fill_result(t, eb) : err;
 	}
 	if (err == 0) {
 		(void)pthread_mutex_lock(&t->lock);
@@ -240,6 +244,7 @@ static int target_seal(struct target *t, struct errbuf *eb)
 	}
 	t->sealed = err == 0;
 	(void)pthread_mutex_unlock(&t->lock);
+	target_fill_stop(t);
 	if (err == 0) {
 		target_join_conns(t);
 	}
@@ -515,6 +520,7 @@ static void *target_main(void *arg)
 		target_undo(t, err, &why);
 	}
 	target_join_conns(t);
+	target_fill_end(t);
 	for (uint32_t i = 0; i < t->conn_count; i++) {
 		link_fini(&t->conns[i]->link); /* a source that still sends gets to know */
 	}
@@ -565,6 +571,9 @@ static void target_free(struct target *t)
 	}
 	(void)pthread_cond_destroy(&t->cond);
 	(void)pthread_mutex_destroy(&t->lock);
+	(void)pthread_cond_destroy(&t->fill.cond);
+	(void)pthread_mutex_destroy(&t->fill.lock);
+	free(t->fill.done);
 	free(t->written);
 	free(t->state);
 	free(t);
@@ -586,6 +595,8 @@ int target_create(const struct target_cfg *cfg, struct target **out, struct errb
 	}
 	(void)pthread_mutex_init(&t->lock, NULL);
 	(void)pthread_cond_init(&t->cond, NULL);
+	(void)pthread_mutex_init(&t->fill.lock, NULL);
+	(void)pthread_cond_init(&t->fill.cond, NULL);
 	t->cfg = *cfg;
 	if (t->cfg.silence_max_ns == 0) {
 		t->cfg.silence_max_ns = MOVE_SILENCE_DEFAULT_NS;
@@ -601,14 +612,23 @@ int target_create(const struct target_cfg *cfg, struct target **out, struct errb
 		err = errbuf_sys(eb, -errno, "move");
 		goto free_target;
 	}
+	err = target_map(t, eb);
+	if (err == 0) {
+		err = target_fill_start(t, eb);
+	}
+	if (err != 0) {
+		goto end_fill;
+	}
 	err = -pthread_create(&t->thread, NULL, target_main, t);
 	if (err != 0) {
 		(void)errbuf_sys(eb, err, "move: threads");
-		goto free_target;
+		goto end_fill;
 	}
 	*out = t;
 	return 0;
 
+end_fill:
+	target_fill_end(t);
 free_target:
 	target_free(t);
 	return err;

@@ -15,7 +15,8 @@
  * Memory arrives on the threads of the data connections and is written straight into the ranges
  * that map() gave; no other thread touches them until load(). Every run is checked against the
  * ranges. Ranges must be zero at the start: zero pages are not touched. Each connection's thread
- * faults a run in with one system call before it receives it.
+ * faults a run in with one system call before it receives it, unless threads that run ahead of
+ * the stream have (enum target_fill).
  *
  * Threads: one for the state machine, one per connection. Guest operations and events are called
  * from the first.
@@ -34,10 +35,11 @@ struct target;
 struct target_guest_ops {
 	/* What speaks against it? Adds everything it finds to @report. Also for a mere check. */
 	void (*check)(void *guest, const char *definition, size_t len_bytes, struct compat *report);
-	/* Build the partition; then map() is valid. done(err) fails the move. Not for a check. */
+	/* Build the partition. done(err) fails the move. Not for a check. */
 	void (*prepare)(void *guest, const char *definition, size_t len_bytes, move_done_fn done,
 	                void *arg);
-	/* The memory, all zero, up to MOVE_RANGES_MAX ranges. Returns how many. */
+	/* The memory, all zero, up to MOVE_RANGES_MAX ranges. Returns how many. Called first of
+	 * all, from target_create(). */
 	uint32_t (*map)(void *guest, struct move_range *ranges);
 	/* All memory is there: load the device state (hv/save; a section that is mandatory and
 	 * unknown is refused by its name) so that only vCPUs have to start. @buf: borrowed until
@@ -66,6 +68,15 @@ struct target_events {
 	void (*ended)(void *arg, const struct move_result *r);
 };
 
+/* Who faults in the guest's memory, besides the connections (docs/decisions/0114). */
+enum target_fill {
+	TARGET_FILL_AHEAD, /* threads, some 2 MiB pieces ahead of the stream */
+	TARGET_FILL_NONE,  /* nobody */
+	TARGET_FILL_ALL,   /* threads, at once, and nothing is copied before all is there */
+};
+
+#define TARGET_FILL_THREADS_MAX 8u
+
 struct target_cfg {
 	struct guid vm;
 	struct guid move;
@@ -77,6 +88,8 @@ struct target_cfg {
 	uint64_t silence_max_ns;   /* 0 = the default */
 	uint64_t connect_max_ns;   /* until all connections have said HELLO; 0 = silence_max_ns */
 	bool confirm;              /* COMMIT waits for target_commit() */
+	enum target_fill fill;
+	uint32_t fill_threads; /* 0 = by the number of processors; ..TARGET_FILL_THREADS_MAX */
 
 	const struct target_guest_ops *ops;
 	void *guest;

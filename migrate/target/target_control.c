@@ -33,6 +33,7 @@ void target_tell(struct target *t, enum move_phase phase)
 	p->moved_bytes =
 		(atomic_load(&t->data_pages) + atomic_load(&t->zero_pages)) * STREAM_PAGE_BYTES;
 	p->wire_bytes = wire;
+	p->filled_bytes = atomic_load(&t->fill.bytes);
 	if (t->cfg.events->progress != NULL) {
 		t->cfg.events->progress(t->cfg.arg, p);
 	}

@@ -4,7 +4,7 @@
 
 /* target_int - the target's insides: target.c (API, state machine), target_control.c (its
  * connection and its waiting), target_conn.c (connections until they are known),
- * target_memory.c (pages). */
+ * target_memory.c (pages), target_fill.c (memory ahead of them). */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -45,6 +45,24 @@ struct target_conn {
 	uint64_t received_seen;
 };
 
+/* Pieces of 2 MiB, counted over all ranges. */
+struct target_fill_state {
+	pthread_mutex_t lock;
+	pthread_cond_t cond; /* limit, quit */
+	pthread_t threads[TARGET_FILL_THREADS_MAX];
+	uint32_t started;                /* the state machine's */
+	uint64_t first[MOVE_RANGES_MAX]; /* of each range; constant once started, as count */
+	uint64_t count;
+	atomic_bool *done; /* owned: [count]: all of it is there */
+	_Atomic uint64_t bytes;
+	atomic_bool failed;    /* the kernel did not want to; nothing is filled any more */
+	_Atomic uint64_t seen; /* front, for a look without the lock */
+	bool quit;             /* lock guards from here ... */
+	uint64_t next;         /* the next to be filled */
+	uint64_t limit;        /* below this */
+	uint64_t front;        /* the furthest that content has come for; ... to here */
+};
+
 struct target {
 	struct target_cfg cfg;
 	pthread_t thread;
@@ -80,6 +98,7 @@ struct target {
 	size_t words;
 	uint64_t memory_pages;
 	atomic_bool populate_fails; /* the kernel does not know MADV_POPULATE_WRITE */
+	struct target_fill_state fill;
 
 	_Atomic uint64_t data_pages;
 	_Atomic uint64_t zero_pages;
@@ -114,7 +133,26 @@ void target_join_conns(struct target *t);
 
 /* target_memory.c */
 MUST_USE int target_map(struct target *t, struct errbuf *eb);
+/* Is it as large as the source's? */
+MUST_USE int target_map_check(const struct target *t, struct errbuf *eb);
 MUST_USE int target_pages(struct target_conn *c, const struct stream_frame *f, struct errbuf *eb);
+
+/* target_fill.c; target_map() was called. */
+MUST_USE int target_fill_start(struct target *t, struct errbuf *eb);
+/* No further pieces: what comes now is part of the blackout. */
+void target_fill_stop(struct target *t);
+/* And no more threads. Also without a start. */
+void target_fill_end(struct target *t);
+/* Nothing is left to be filled, or nothing can be. */
+bool target_fill_over(struct target *t);
+/* Returns 0; -ENOMEM there was not enough memory. */
+MUST_USE int target_fill_result(struct target *t, struct errbuf *eb);
+/* Content comes for @page. Data connections' threads, as the next two. */
+void target_fill_front(struct target *t, uint32_t range, uint64_t page);
+/* Was all of it filled? */
+bool target_filled(const struct target *t, uint32_t range, uint64_t page, uint32_t pages);
+/* All at once, not one fault after the other. Returns false: the kernel did not. */
+bool target_fault_in(struct target *t, uint8_t *host, size_t len_bytes);
 
 /* target_control.c: as in source_int.h. */
 typedef bool (*target_until_fn)(struct target *t);

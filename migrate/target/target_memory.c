@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/bitmap.h"
 #include "base/check.h"
@@ -17,10 +16,6 @@
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "migrate/target/target_int.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
 
 int target_map(struct target *t, struct errbuf *eb)
 {
@@ -38,16 +33,19 @@ int target_map(struct target *t, struct errbuf *eb)
 		t->words += BITMAP_WORDS(r->len_bytes / STREAM_PAGE_BYTES);
 		t->memory_pages += r->len_bytes / STREAM_PAGE_BYTES;
 	}
-
-	uint64_t bytes = t->memory_pages * STREAM_PAGE_BYTES;
-
-	if (bytes != t->hello.memory_bytes) {
-		return errbuf_set(
-			eb, -EPROTO, "the guest has %llu bytes of memory there, %llu here",
-			(unsigned long long)t->hello.memory_bytes, (unsigned long long)bytes);
-	}
 	t->written = gw_calloc(t->words, sizeof(t->written[0]));
 	return t->written != NULL ? 0 : errbuf_sys(eb, -ENOMEM, "move");
+}
+
+int target_map_check(const struct target *t, struct errbuf *eb)
+{
+	uint64_t bytes = t->memory_pages * STREAM_PAGE_BYTES;
+
+	if (bytes == t->hello.memory_bytes) {
+		return 0;
+	}
+	return errbuf_set(eb, -EPROTO, "the guest has %llu bytes of memory there, %llu here",
+	                  (unsigned long long)t->hello.memory_bytes, (unsigned long long)bytes);
 }
 
 /* The range that holds all of a run, or NULL. */
@@ -104,12 +102,12 @@ static void target_populate(struct target *t, uint32_t range, uint64_t page, uin
 	if (!fresh) {
 		return;
 	}
-	if (pages > 1 && !atomic_load_explicit(&t->populate_fails, memory_order_relaxed) &&
-	    madvise(t->ranges[range].host + page * STREAM_PAGE_BYTES,
-	            (size_t)pages * STREAM_PAGE_BYTES, MADV_POPULATE_WRITE) != 0) {
-		atomic_store(&t->populate_fails, true);
+	if (pages > 1 && !target_filled(t, range, page, pages)) {
+		(void)target_fault_in(t, t->ranges[range].host + page * STREAM_PAGE_BYTES,
+		                      (size_t)pages * STREAM_PAGE_BYTES);
 	}
 	bitmap_set_range_atomic(map, page, pages);
+	target_fill_front(t, range, page + pages - 1);
 }
 
 /* Where a frame's data goes; zero runs are done at once. Returns the number of pieces. */

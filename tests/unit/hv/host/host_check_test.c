@@ -81,7 +81,7 @@ static void a_good_machine_passes_everything(void **state)
 	expect("kvm.hyperv-synic2", "ok", "yes");
 	expect("kvm.nested", "info", "on");
 	expect("memory.total", "ok", "62.7 GiB");
-	expect("memory.hugepages", "ok", "transparent: madvise, reserved: 16 of 2 MiB");
+	expect("memory.hugepages", "ok", "transparent: advise, reserved: 16 of 2 MiB");
 	expect("memory.numa", "info", "2");
 	expect("net.bridge", "ok", "can be loaded");
 	expect("net.rdma", "info", "mlx5_0");
@@ -121,8 +121,9 @@ static void each_fault_of_the_machine_is_found(void **state)
 		{"/proc/meminfo", NULL, "memory.total", "fail", "0 B"},
 		{"/proc/meminfo", "MemAvailable: 100000 kB\n", "memory.available", "warn",
 	         "97.6 MiB"},
-		{"/sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n",
-	         "memory.hugepages", "ok", "transparent: never, reserved: 16 of 2 MiB"},
+		{"/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+	         "always within_size advise [never] deny force\n", "memory.hugepages", "ok",
+	         "transparent: never, reserved: 16 of 2 MiB"},
 		{"/proc/sys/vm/overcommit_memory", "2\n", "memory.overcommit", "warn",
 	         "strict (2)"},
 		{"/sys/devices/system/node/node1/cpulist", "2\n", "memory.numa", "info", "2"},

@@ -34,7 +34,8 @@ static const struct {
          "MemTotal:       65800000 kB\nMemFree: 1 kB\nMemAvailable:   60000000 kB\n"
          "HugePages_Total:      16\nHugePages_Free:       12\n"
          "Hugepagesize:       2048 kB\n"},
-	{"/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"},
+	{"/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+         "always within_size [advise] never deny force\n"},
 	{"/proc/sys/vm/overcommit_memory", "0\n"},
 	{"/sys/devices/system/node/node0/cpulist", "0-1,3\n"},
 	{"/sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:       32900000 kB\n"},

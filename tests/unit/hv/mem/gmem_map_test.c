@@ -41,6 +41,7 @@ static void memory_below_the_limit_is_one_slot(void **state)
 	gmem_slot(mem, 0, &slot);
 	assert_int_equal(slot.gpa, 0);
 	assert_int_equal(slot.len_bytes, 3 * MIB);
+	assert_int_equal((uintptr_t)slot.host % (2 * MIB), 0); /* as huge pages want it */
 	gmem_destroy(mem);
 	gmem_destroy(NULL);
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "tests/lib/move_pair.h"
@@ -196,6 +197,62 @@ static void a_quick_move_stops_the_guest_first(void **state)
 	move_pair_finish(&pair);
 	check_moved();
 	assert_int_equal(pair.at_source.result.rounds, 1);
+	end();
+}
+
+/* Faulting in ahead is a matter of speed: what arrives is the same. */
+static void memory_may_be_faulted_in_ahead_or_not(void **state)
+{
+	static const enum target_fill fills[] = {TARGET_FILL_AHEAD, TARGET_FILL_NONE};
+	const struct move_guest_cfg large = {
+		.bytes = 48 * MIB,
+		.random_share = 8,
+		.dirty_mb_s = 40,
+		.working_bytes = 4 * MIB,
+		.state_bytes = 5000,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(fills); i++) {
+		begin(&large);
+		pair.target_cfg.fill = fills[i];
+		pair.target_cfg.fill_threads = 3;
+		start(3);
+		move_pair_finish(&pair);
+		check_moved();
+		assert_true(fills[i] == TARGET_FILL_AHEAD || pair.at_target.last.filled_bytes == 0);
+		end();
+	}
+}
+
+static void all_memory_may_be_there_before_anything_is_copied(void **state)
+{
+	const struct move_guest_cfg empty = {.bytes = 33 * MIB, .state_bytes = 100};
+
+	(void)state;
+	begin(&empty);
+	pair.target_cfg.fill = TARGET_FILL_ALL;
+	start(2);
+	move_pair_finish(&pair);
+	check_moved();
+	assert_int_equal(pair.at_target.last.filled_bytes, 33 * MIB);
+	assert_true(allocated(&place) >= 33 * MIB / 4096);
+	end();
+}
+
+static void
+a_destination_that_cannot_have_all_memory_refuses_before_anything_is_copied(void **state)
+{
+	(void)state;
+	begin(&still);
+	/* Memory that is not there. */
+	assert_int_equal(ftruncate(place.fds[1], (off_t)MIB), 0);
+	pair.target_cfg.fill = TARGET_FILL_ALL;
+	start(1);
+	move_pair_finish(&pair);
+	check_stayed(MOVE_FAILED, -ENOMEM);
+	assert_non_null(strstr(pair.at_source.result.why.text, "no memory for the whole guest"));
+	assert_int_equal(pair.at_source.result.data_pages, 0);
 	end();
 }
 
@@ -620,6 +677,10 @@ int main(void)
 		cmocka_unit_test(packed_pages_arrive_whole),
 		cmocka_unit_test(without_the_crc_of_pages_it_works_too),
 		cmocka_unit_test(a_quick_move_stops_the_guest_first),
+		cmocka_unit_test(memory_may_be_faulted_in_ahead_or_not),
+		cmocka_unit_test(all_memory_may_be_there_before_anything_is_copied),
+		cmocka_unit_test(
+			a_destination_that_cannot_have_all_memory_refuses_before_anything_is_copied),
 		cmocka_unit_test(a_cap_holds_the_rate_down),
 		cmocka_unit_test(a_check_reports_all_reasons_and_touches_nothing),
 		cmocka_unit_test(blockers_refuse_a_move_before_any_page),

@@ -208,7 +208,10 @@ static int source_precopy(struct source *s, struct errbuf *eb)
 			.pages = pages,
 		};
 
-		err = source_fetch(s, &pages, eb);
+		err = source_measure(s, eb);
+		if (err == 0) {
+			err = source_fetch(s, &pages, eb);
+		}
 		if (err != 0) {
 			return err;
 		}

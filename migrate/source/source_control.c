@@ -13,7 +13,8 @@
 #include "migrate/source/source_int.h"
 
 #define SOURCE_TELL_NS (250 * NS_PER_MS)
-#define SOURCE_PINGS 5u /* per time of silence that is endured */
+#define SOURCE_PONG_MAX_NS (200 * NS_PER_MS) /* longer is no news to a forecast */
+#define SOURCE_PINGS 5u                      /* per time of silence that is endured */
 
 void source_wake(struct source *s)
 {
@@ -161,6 +162,7 @@ static int source_frame(struct source *s, const struct stream_frame *f, struct e
 			/* The shortest: while memory is copied an answer waits behind it, when the
 			 * guest has stopped it does not. */
 			s->rtt_ns = s->rtt_ns == 0 || rtt_ns < s->rtt_ns ? rtt_ns : s->rtt_ns;
+			s->ponged = true;
 		}
 		return err;
 	}
@@ -209,6 +211,26 @@ static int source_ping(struct source *s, uint64_t now, struct errbuf *eb)
 	}
 	s->pinged_ns = now;
 	return source_send(s, STREAM_PING, payload, stream_number_encode(now, payload), eb);
+}
+
+static bool source_ponged(struct source *s)
+{
+	return s->ponged;
+}
+
+int source_measure(struct source *s, struct errbuf *eb)
+{
+	uint64_t now = clock_now_ns();
+	uint8_t payload[STREAM_SMALL_MAX];
+	int err;
+
+	s->pinged_ns = now;
+	s->ponged = false;
+	err = source_send(s, STREAM_PING, payload, stream_number_encode(now, payload), eb);
+	if (err == 0) {
+		err = source_wait(s, source_ponged, now + SOURCE_PONG_MAX_NS, eb);
+	}
+	return err == -ETIMEDOUT && !s->control_dead ? 0 : err;
 }
 
 /* One look at the control connection, for at most @wait_ns. */

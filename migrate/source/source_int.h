@@ -106,6 +106,7 @@ struct source {
 	uint64_t heard_ns; /* last frame */
 	uint64_t pinged_ns;
 	uint64_t rtt_ns; /* the shortest so far; 0 = unknown */
+	bool ponged;     /* since source_measure() asked */
 	uint64_t ready_epoch;
 	struct stream_running running;
 	struct policy policy;
@@ -150,6 +151,9 @@ MUST_USE int source_wait(struct source *s, source_until_fn until, uint64_t deadl
                          struct errbuf *eb);
 MUST_USE int source_send(struct source *s, enum stream_type type, const void *payload, uint32_t len,
                          struct errbuf *eb);
+/* How long is the way there and back while nothing else is on it? Into rtt_ns, unless the answer
+ * takes too long to be worth waiting for. Returns 0; as source_wait(). */
+MUST_USE int source_measure(struct source *s, struct errbuf *eb);
 /* Send @type with @payload and wait for @expect. */
 MUST_USE int source_ask(struct source *s, enum stream_type expect, uint64_t deadline_ns,
                         struct errbuf *eb);

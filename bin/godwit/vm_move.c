@@ -21,6 +21,7 @@ static uint64_t number_of(const json_t *json, const char *key)
 static json_t *move_body(const struct cli_call *call)
 {
 	const char *addr = cli_text(call, "addr");
+	const char *storage = cli_text(call, "storage");
 	struct json_build b;
 	json_t *out = NULL;
 
@@ -28,6 +29,10 @@ static json_t *move_body(const struct cli_call *call)
 	json_add_str(&b, "to", cli_text(call, "to"));
 	if (addr != NULL) {
 		json_add_str(&b, "addr", addr);
+	}
+	json_add_str(&b, "transport", cli_text(call, "transport"));
+	if (storage != NULL) {
+		json_add_str(&b, "storage", storage);
 	}
 	json_add_str(&b, "mode", cli_flag(call, "quick", false) ? "quick" : "live");
 	json_add_u64(&b, "streams", cli_number(call, "streams", 4));
@@ -118,6 +123,15 @@ const struct cli_opt vm_move_opts[] = {
 	{.name = "quick",
          .kind = CLI_FLAG,
          .summary = "Stop it first, then copy: takes less in all, but it stands still meanwhile."},
+	{.name = "transport",
+         .kind = CLI_CHOICE,
+         .value = "tcp|rdma|smb",
+         .preset = "tcp",
+         .summary = "How its memory gets there; this version knows TCP only."},
+	{.name = "storage",
+         .kind = CLI_TEXT,
+         .value = "PATH|VOLUME",
+         .summary = "Move its disks there, too; not in this version yet."},
 	{.name = "streams",
          .kind = CLI_UINT,
          .value = "N",

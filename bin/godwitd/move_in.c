@@ -481,7 +481,7 @@ enum api_then move_in_commit(struct api_req *req, void *arg)
 	const char *id = NULL;
 	struct errbuf eb = {0};
 	uint64_t epoch = 0;
-	struct vm *vm;
+	struct guid vm;
 	int err;
 
 	if (!move_is_node(req)) {
@@ -492,13 +492,11 @@ enum api_then move_in_commit(struct api_req *req, void *arg)
 	if (err == 0 && mv != NULL && strcmp(mv->peer.name, api_req_peer(req)->name) != 0) {
 		err = errbuf_set(&eb, -EACCES, "this move is not from %s", api_req_peer(req)->name);
 	}
-	if (err == 0) {
-		vm = manager_vm_find(api->cfg.manager, id);
-		if (mv != NULL) {
-			err = in_take(mv, epoch, &eb);
-		} else if (vm == NULL || vm_epoch(vm) < epoch) {
-			err = errbuf_set(&eb, -ENOENT, "no such VM has arrived");
-		}
+	if (err == 0 && mv != NULL) {
+		err = in_take(mv, epoch, &eb);
+	} else if (err == 0 &&
+	           (guid_parse(id, &vm) != 0 || vm_epoch_known(api->cfg.manager, &vm) < epoch)) {
+		err = errbuf_set(&eb, -ENOENT, "no such VM has arrived");
 	}
 	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 200, json_object());
 }

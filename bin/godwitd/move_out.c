@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -504,12 +505,34 @@ struct move_out *move_out_new(struct move_api *api, const struct vm *vm)
 	return mv;
 }
 
+/* Words that are there already, for what is not there yet. */
+static int out_later(const struct json_at *at, struct errbuf *eb)
+{
+	static const char *const transports[] = {"tcp", "rdma", "smb"};
+	const char *storage = "";
+	size_t transport = 0;
+	int err = json_opt_word(at, "transport", transports, ARRAY_LEN(transports), &transport, eb);
+
+	err = err != 0 ? err : json_opt_str(at, "storage", PATH_MAX, &storage, eb);
+	if (err == 0 && transport != 0) {
+		err = errbuf_set(eb, -ENOTSUP, "moves over %s are not in this version yet",
+		                 transport == 1 ? "RDMA" : "SMB");
+		errbuf_hint(eb, "leave --transport out, or say tcp");
+	} else if (err == 0 && storage[0] != '\0') {
+		err = errbuf_set(eb, -ENOTSUP, "moving a VM's storage is not in this version yet");
+		errbuf_hint(eb, "its disks must be on storage that both nodes share; leave "
+		                "--storage out");
+	}
+	return err;
+}
+
 static int out_options(struct move_out *mv, const struct json_at *at, struct errbuf *eb)
 {
-	static const char *const known[] = {"to",       "addr",       "port",
-	                                    "mode",     "streams",    "blackout_max_ns",
-	                                    "compress", "plain",      "bandwidth_bytes_s",
-	                                    "check",    "time_max_ns"};
+	static const char *const known[] = {"to",       "addr",        "port",
+	                                    "mode",     "streams",     "blackout_max_ns",
+	                                    "compress", "plain",       "bandwidth_bytes_s",
+	                                    "check",    "time_max_ns", "transport",
+	                                    "storage"};
 	static const char *const modes[] = {"live", "quick"};
 	static const char *const packs[] = {"none", "lz4", "zstd"};
 	const char *to = NULL;
@@ -534,6 +557,7 @@ static int out_options(struct move_out *mv, const struct json_at *at, struct err
 	err = err != 0 ? err : json_opt_word(at, "compress", packs, ARRAY_LEN(packs), &pack, eb);
 	err = err != 0 ? err : json_opt_bool(at, "plain", &mv->plain, eb);
 	err = err != 0 ? err : json_opt_bool(at, "check", &mv->check, eb);
+	err = err != 0 ? err : out_later(at, eb);
 	if (err != 0) {
 		return err;
 	}

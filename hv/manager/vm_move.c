@@ -149,25 +149,34 @@ static int epoch_put(struct vm *vm, uint64_t epoch, struct errbuf *eb)
 		err = store->ops->put(store, VM_EPOCH_KIND, guid_format(&vm->config.id, id), value,
 		                      eb);
 	}
+	if (err == 0 && json_object_set(vm->manager->epochs, id, value) != 0) {
+		err = -ENOMEM;
+	}
 	json_decref(value);
 	return err;
 }
 
-/* Definition, epoch and journal of a VM that is not ours. The journal last: as long as it is there
- * the VM cannot be started. */
+uint64_t vm_epoch_known(const struct manager *m, const struct guid *id)
+{
+	char text[GUID_TEXT_SIZE];
+	json_int_t epoch = json_integer_value(
+		json_object_get(json_object_get(m->epochs, guid_format(id, text)), "epoch"));
+
+	return epoch > 0 ? (uint64_t)epoch : 0;
+}
+
+/*
+ * Definition and journal of a VM that is not ours. The journal last: as long as it is there the VM
+ * cannot be started. The epoch stays for good: a source that has not been told yet asks whether
+ * the VM came here, and has to hear yes also when it is gone again.
+ */
 static int move_remove_all(struct vm *vm, struct errbuf *eb)
 {
 	struct vm_store *store = vm->manager->cfg.store;
 	char id[GUID_TEXT_SIZE];
 	int err = store->ops->remove(store, VM_KIND, guid_format(&vm->config.id, id), eb);
 
-	if (err == 0 || err == -ENOENT) {
-		err = store->ops->remove(store, VM_EPOCH_KIND, id, eb);
-	}
-	if (err == 0 || err == -ENOENT) {
-		err = move_unput(vm, eb);
-	}
-	return err;
+	return err == 0 || err == -ENOENT ? move_unput(vm, eb) : err;
 }
 
 bool vm_move_info(const struct vm *vm, struct vm_move_info *out)

@@ -147,4 +147,8 @@ void vm_move_attach(struct vm *vm, const struct vm_move_events *events, void *ar
 /* vm_epoch() - of the ownership we hold, from 1: grows with every move. */
 uint64_t vm_epoch(const struct vm *vm);
 
+/* vm_epoch_known() - the last with which the VM @id was ours by a move, also if it has been removed
+ * or moved on since; 0 = it never came here. */
+uint64_t vm_epoch_known(const struct manager *m, const struct guid *id);
+
 #endif

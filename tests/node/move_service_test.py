@@ -234,12 +234,32 @@ class Moves(Pair):
         self.define(self.n1)
         for words, why in ((("--to", "n1"), "is on n1 already"), (("--to", "a b"), "no node's name"),
                            (("--to", "n2", "--addr", "10.77.0.99"), "10.77.0.99"),
-                           (("--to", "n9", "--addr", self.n2.address), "n9")):
+                           (("--to", "n9", "--addr", self.n2.address), "n9"),
+                           (("--to", "n2", "--transport", "rdma"), "RDMA are not in this version yet"),
+                           (("--to", "n2", "--transport", "smb"), "SMB are not in this version yet"),
+                           (("--to", "n2", "--storage", "/elsewhere"), "not in this version yet")):
             done = self.n1.godwit("vm", "move", "tiny", *words)
             self.assertEqual(done.returncode, 1, done.stdout)
             self.assertIn(why, done.stderr)
         self.assertIn("no VM named x", self.n1.godwit("vm", "move", "x", "--to", "n2").stderr)
         self.assertEqual(self.n1.states(), {"tiny": "running"})
+
+    def test_a_vm_that_is_removed_there_before_its_source_has_heard(self):
+        """It was there, and the source does not have it any more: also when it cannot be found there now."""
+        self.define(self.n1)
+        self.n1.hold("move-ended")
+        move = self.n1.popen(*self.move_words(self.n2, "tiny", "--transport", "tcp"))
+        wait_for("the source has not heard", self.n1.held, self.logs)
+        wait_for("it runs there", lambda: self.n2.states() == {"tiny": "running"}, self.logs)
+        self.n2.ok("vm", "stop", "--off", "tiny")
+        self.n2.ok("vm", "remove", "tiny")
+        self.n2.kill_service()
+        self.n2.start()
+        self.assertEqual(self.n1.states(), {"tiny": "moved"})
+        self.n1.release()
+        out, err = move.communicate(timeout=COMMAND_S)
+        self.assertEqual(move.returncode, 0, out + err)
+        self.assertEqual((self.n1.states(), self.n2.states()), ({}, {}))
 
     def test_cancelled(self):
         vm_id = self.define(self.n1)

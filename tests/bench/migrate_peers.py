@@ -30,11 +30,11 @@ def figure(name, value, unit):
 class Qemu:
     """One process and its QMP socket."""
 
-    def __init__(self, folder, name, memory, *extra):
+    def __init__(self, folder, name, memory, *extra, accel="tcg,tb-size=32"):
         path = os.path.join(folder, name)
         self.errors = open(path + ".err", "w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", "tcg,tb-size=32", "-machine", "pc,memory-backend=ram", "-nodefaults",
+            ["qemu-system-x86_64", "-accel", accel, "-machine", "pc,memory-backend=ram", "-nodefaults",
              "-no-user-config", "-display", "none", "-object", memory, "-qmp", f"unix:{path},server=on,wait=off",
              *extra], stderr=self.errors, stdin=subprocess.DEVNULL)
         until = time.monotonic() + 20
@@ -86,22 +86,26 @@ def fill(path, mib, share):
             f.write(os.urandom(4096 * share))
 
 
-def migrate(source, target, streams):
-    """One migration; returns QEMU's own figures."""
+def migrate(source, target, streams, limit_ms=20, tls=False, max_s=120):
+    """One migration; returns QEMU's own figures. tls: both have an object of that name, for node n1."""
     for end in (source, target):
-        end("migrate-set-capabilities", capabilities=[{"capability": "multifd", "state": True}])
-        end("migrate-set-parameters", **{"multifd-channels": streams})
-    source("migrate-set-parameters", **{"max-bandwidth": 100 * 10**9, "downtime-limit": 20})
+        end("migrate-set-capabilities", capabilities=[{"capability": word, "state": True} for word in ("multifd", "auto-converge")])
+        end("migrate-set-parameters", **{"multifd-channels": streams}, **({"tls-creds": "tls", "tls-hostname": "n1"} if tls else {}))
+    source("migrate-set-parameters", **{"max-bandwidth": 100 * 10**9, "downtime-limit": limit_ms})
     with socket.socket() as s:  # a free port
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     target("migrate-incoming", uri=f"tcp:127.0.0.1:{port}")
     source("migrate", uri=f"tcp:127.0.0.1:{port}")
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
+    until = time.monotonic() + max_s
+    canceled = False
+    while time.monotonic() < until + 30:
         info = source("query-migrate")
         if info.get("status") in ("completed", "failed", "cancelled"):
             return info
+        if time.monotonic() > until and not canceled:
+            source("migrate_cancel")
+            canceled = True
         time.sleep(0.02)
     raise RuntimeError("qemu: the migration does not end")
 
@@ -132,19 +136,19 @@ def qemu(name, mib, share, warm, streams):
     figure(f"qemu.{name}.cpu", cpu / (mib / 1024), "s/GiB")
 
 
-def iperf(streams):
-    """What TCP does between two processes here."""
+def iperf(streams, seconds=2):
+    """What TCP does between two processes here, in MB/s; None: it did not work."""
     server = subprocess.Popen(["iperf3", "-s", "-1", "-B", "127.0.0.1", "-p", "5299"], stdout=subprocess.DEVNULL)
     try:
         for _ in range(50):
-            answer = subprocess.run(["iperf3", "-c", "127.0.0.1", "-p", "5299", "-P", str(streams), "-t", "2", "-J"],
+            answer = subprocess.run(["iperf3", "-c", "127.0.0.1", "-p", "5299", "-P", str(streams), "-t", str(seconds), "-J"],
                                     capture_output=True, text=True, check=False)
             result = json.loads(answer.stdout or "{}")
             if "error" not in result:
-                figure(f"iperf3.{streams}", result["end"]["sum_received"]["bits_per_second"] / 8e6, "MB/s")
-                return
+                return result["end"]["sum_received"]["bits_per_second"] / 8e6
             time.sleep(0.1)
         print("# iperf3: " + result["error"])
+        return None
     finally:
         server.kill()
         server.wait()
@@ -165,8 +169,9 @@ def main():
         if shutil.which(tool) is None:
             print(f"# {tool} is not installed: left out")
     for _ in range(a.r):
-        if shutil.which("iperf3"):
-            iperf(a.s)
+        rate = iperf(a.s) if shutil.which("iperf3") else None
+        if rate is not None:
+            figure(f"iperf3.{a.s}", rate, "MB/s")
         for case, share, warm in (("noise_cold", 8, False), ("noise_warm", 8, True), ("half_zero_warm", 4, True)):
             subprocess.run([ours, "-m", str(a.m), "-t", f"{case}_{a.s}"], check=True)
             if shutil.which("qemu-system-x86_64"):

@@ -240,8 +240,7 @@ static void all_memory_may_be_there_before_anything_is_copied(void **state)
 	end();
 }
 
-static void
-a_destination_that_cannot_have_all_memory_refuses_before_anything_is_copied(void **state)
+static void without_memory_for_all_nothing_is_copied(void **state)
 {
 	(void)state;
 	begin(&still);
@@ -679,8 +678,7 @@ int main(void)
 		cmocka_unit_test(a_quick_move_stops_the_guest_first),
 		cmocka_unit_test(memory_may_be_faulted_in_ahead_or_not),
 		cmocka_unit_test(all_memory_may_be_there_before_anything_is_copied),
-		cmocka_unit_test(
-			a_destination_that_cannot_have_all_memory_refuses_before_anything_is_copied),
+		cmocka_unit_test(without_memory_for_all_nothing_is_copied),
 		cmocka_unit_test(a_cap_holds_the_rate_down),
 		cmocka_unit_test(a_check_reports_all_reasons_and_touches_nothing),
 		cmocka_unit_test(blockers_refuse_a_move_before_any_page),

@@ -30,7 +30,7 @@
  * asked for each time. (cfg.alone: the kernel may keep names and attributes.)
  *
  * Threads: all functions on the thread of cfg.loop, which is that of cfg.ring. The owner
- * dispatches the ring when uring_fd() is readable; the mount submits what it prepares.
+ * dispatches the ring when uring_fd() is readable, and submits after that.
  * Buffers: from the mount, allocated when it is made.
  * Record: docs/decisions/0196, 0197.
  */

@@ -51,7 +51,20 @@ static int name_width(const json_t *vms)
 	return (int)width;
 }
 
-static void print_row(const struct cli_call *call, const json_t *vm, int width)
+static int node_width(const json_t *vms)
+{
+	size_t width = 0;
+
+	for (size_t i = 0; i < json_array_size(vms); i++) {
+		size_t len = strlen(godwit_text(json_array_get(vms, i), "node"));
+
+		width = len > width ? len : width;
+	}
+	return width == 0 ? 0 : width > 4 ? (int)width : 4;
+}
+
+/* @node_width: 0 = this host is in no cluster. */
+static void print_row(const struct cli_call *call, const json_t *vm, int width, int node_width)
 {
 	const char *state = godwit_text(vm, "state");
 	const char *health = godwit_text(vm, "heartbeat");
@@ -62,6 +75,10 @@ static void print_row(const struct cli_call *call, const json_t *vm, int width)
 	godwit_colour(call, state_colour(state));
 	godwit_put(call, "%-8s", state);
 	godwit_colour(call, COLOUR_NONE);
+	if (node_width != 0) {
+		godwit_put(call, "  %-*s", node_width,
+		           godwit_text(vm, "node")[0] != '\0' ? godwit_text(vm, "node") : "-");
+	}
 	godwit_put(call, "  %4" PRIu64 "%%  %4" PRIu64 "  %-8s  %-9s  %s", cpu_percent(vm),
 	           number_of(vm, "cpus"), fmt_size(number_of(vm, "memory_bytes"), memory),
 	           fmt_duration(number_of(vm, "uptime_ns"), uptime),
@@ -87,14 +104,18 @@ static int vm_list_run(const struct cli_call *call, void *arg)
 		godwit_note(call, "no VMs yet; godwit help vm create says how to make one");
 	} else {
 		int width = name_width(vms);
+		int nodes = node_width(vms);
 
 		godwit_colour(call, COLOUR_TITLE);
-		godwit_put(call, "%-*s  STATE      CPU  CPUS  MEMORY    UPTIME     STATUS", width,
-		           "NAME");
+		godwit_put(call, "%-*s  STATE   ", width, "NAME");
+		if (nodes != 0) {
+			godwit_put(call, "  %-*s", nodes, "NODE");
+		}
+		godwit_put(call, "%s", "   CPU  CPUS  MEMORY    UPTIME     STATUS");
 		godwit_colour(call, COLOUR_NONE);
 		godwit_end(call);
 		for (size_t i = 0; i < json_array_size(vms); i++) {
-			print_row(call, json_array_get(vms, i), width);
+			print_row(call, json_array_get(vms, i), width, nodes);
 		}
 	}
 	json_decref(answer);
@@ -157,6 +178,12 @@ static void print_show(const struct cli_call *call, const json_t *vm)
 	print_field(call, "Name", "%s", godwit_text(vm, "name"));
 	print_field(call, "Id", "%s", godwit_text(vm, "id"));
 	print_field(call, "State", "%s", godwit_text(vm, "state"));
+	if (json_object_get(vm, "node") != NULL) {
+		print_field(call, "Node", "%s", godwit_text(vm, "node"));
+	}
+	if (json_object_get(vm, "ha") != NULL) {
+		print_field(call, "Cluster", "%s", godwit_text(json_object_get(vm, "ha"), "text"));
+	}
 	if (godwit_text(vm, "error")[0] != '\0') {
 		print_field(call, "Error", "%s", godwit_text(vm, "error"));
 	}

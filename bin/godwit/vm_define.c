@@ -280,6 +280,60 @@ static int body_make(const struct cli_call *call, const json_t *old, json_t *bod
 	return err != 0 ? err : devices_add(call, old, body, eb);
 }
 
+/* "n1,n2" as ["n1","n2"]. */
+static int list_add(json_t *ha, const char *key, const char *text, struct errbuf *eb)
+{
+	char copy[PART_MAX];
+	char *at = copy;
+	struct part p;
+	json_t *array = text != NULL ? json_array() : NULL;
+
+	if (text == NULL) {
+		return 0;
+	}
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy)) {
+		json_decref(array);
+		return errbuf_set(eb, -EINVAL, "--%s: too long", key);
+	}
+	while (part_next(&at, &p)) {
+		(void)json_array_append_new(array, json_string(p.key));
+	}
+	return json_object_set_new(ha, key, array) == 0 ? 0 : -ENOMEM;
+}
+
+/* --ha and what goes with it. */
+static int ha_add(const struct cli_call *call, json_t *body, struct errbuf *eb)
+{
+	static const char *const keys[] = {"priority", "preferred", "possible", "anti-affinity"};
+	json_t *ha;
+	int err;
+
+	if (!cli_flag(call, "ha", false)) {
+		for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+			if (cli_given(call, keys[i])) {
+				return errbuf_set(eb, -EINVAL, "--%s goes with --ha", keys[i]);
+			}
+		}
+		return 0;
+	}
+	ha = json_object();
+	if (cli_text(call, "priority") != NULL) {
+		(void)json_object_set_new(ha, "priority", json_string(cli_text(call, "priority")));
+	}
+	err = list_add(ha, "preferred", cli_text(call, "preferred"), eb);
+	if (err == 0) {
+		err = list_add(ha, "possible", cli_text(call, "possible"), eb);
+	}
+	if (err == 0 && cli_given(call, "anti-affinity")) {
+		err = list_add(ha, "groups", cli_text(call, "anti-affinity"), eb);
+	}
+	if (err == 0) {
+		return json_object_set_new(body, "ha", ha) == 0 ? 0 : -ENOMEM;
+	}
+	json_decref(ha);
+	return err;
+}
+
 int vm_create_run(const struct cli_call *call, void *arg)
 {
 	struct errbuf eb = {0};
@@ -289,6 +343,9 @@ int vm_create_run(const struct cli_call *call, void *arg)
 	int err = body != NULL ? body_make(call, NULL, body, &eb) : -ENOMEM;
 
 	(void)arg;
+	if (err == 0) {
+		err = ha_add(call, body, &eb);
+	}
 	if (err == 0) {
 		err = godwit_call(call, API_POST, dry_run ? "/v1/vms?dry_run" : "/v1/vms", body,
 		                  &vm, &eb);
@@ -395,6 +452,27 @@ const struct cli_opt vm_create_opts[] = {
          .preset = "512M",
          .summary = "Memory, a multiple of 2 MiB."},
 	DEFINE_OPTS,
+	{.name = "ha",
+         .kind = CLI_FLAG,
+         .summary = "The cluster runs it: it is started on a node that the cluster chooses, and "
+                    "again elsewhere when that node fails. Its disks and its kernel must be "
+                    "reachable under the same paths on every node."},
+	{.name = "priority",
+         .kind = CLI_CHOICE,
+         .value = "high|medium|low|none",
+         .summary = "With --ha: which VMs are started first after a failure; none: not by itself."},
+	{.name = "preferred",
+         .kind = CLI_TEXT,
+         .value = "NODE[,NODE]...",
+         .summary = "With --ha: where it runs if it can, best first."},
+	{.name = "possible",
+         .kind = CLI_TEXT,
+         .value = "NODE[,NODE]...",
+         .summary = "With --ha: where it may run at all; else on every node."},
+	{.name = "anti-affinity",
+         .kind = CLI_TEXT,
+         .value = "GROUP[,GROUP]...",
+         .summary = "With --ha: kept apart from other VMs of the group."},
 	{.name = "dry-run", .kind = CLI_FLAG, .summary = "Only check; show what would be defined."},
 	{0},
 };

@@ -130,7 +130,35 @@ static void on_changed(void *arg)
 
 	if (!api->stopped) {
 		loop_timer_arm(api->tick, 0);
+		if (api->cfg.hooks != NULL) {
+			api->cfg.hooks->changed(api->cfg.hooks->arg);
+		}
 	}
+}
+
+static void tell_opened(struct cluster_api *api)
+{
+	const struct cluster_place place = {
+		.member = api->member,
+		.cluster = api->conf.cluster,
+		.nodeid = api->conf.nodeid,
+		.token_ms = api->conf.token_ms,
+		.node = api->conf.node,
+		.name = api->conf.name,
+	};
+
+	if (api->cfg.hooks != NULL) {
+		api->cfg.hooks->opened(api->cfg.hooks->arg, &place);
+	}
+}
+
+static void close_member(struct cluster_api *api)
+{
+	if (api->member != NULL && api->cfg.hooks != NULL) {
+		api->cfg.hooks->closing(api->cfg.hooks->arg);
+	}
+	member_close(api->member);
+	api->member = NULL;
 }
 
 int cluster_begin(struct cluster_api *api, struct errbuf *eb)
@@ -166,6 +194,7 @@ int cluster_begin(struct cluster_api *api, struct errbuf *eb)
 	if (err == 0) {
 		log_info(CLUSTER_TAG, "in a cluster name=%s as=%s node=%u", api->conf.name,
 		         api->conf.node, api->conf.nodeid);
+		tell_opened(api);
 	}
 	loop_timer_arm(api->tick, 0);
 	return err;
@@ -207,8 +236,7 @@ void cluster_leave(struct cluster_api *api, const char *why)
 
 	log_info(CLUSTER_TAG, "leaving the cluster name=%s why=\"%s\"", api->conf.name, why);
 	cluster_admissions_close(api);
-	member_close(api->member);
-	api->member = NULL;
+	close_member(api);
 	api->proposing = false;
 	api->leaving = true;
 	cert_fresh_fini(&api->fresh);
@@ -310,8 +338,7 @@ void cluster_api_stop(struct cluster_api *api)
 	}
 	cluster_works_destroy(api->works);
 	api->works = NULL;
-	member_close(api->member);
-	api->member = NULL;
+	close_member(api);
 	cluster_admissions_close(api);
 }
 

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/guid.h"
 #include "bin/godwitd/cluster_work.h"
 
 struct api_server;
@@ -30,7 +31,26 @@ struct cert_api;
 struct cluster_api;
 struct errbuf;
 struct loop;
+struct member;
 struct peers;
+
+/* Where this node is in the cluster, for those who build on it. */
+struct cluster_place {
+	struct member *member; /* borrowed until closing() */
+	struct guid cluster;
+	uint32_t nodeid;
+	uint32_t token_ms;
+	const char *node; /* our name */
+	const char *name; /* the cluster's */
+};
+
+struct cluster_hooks {
+	void (*opened)(void *arg, const struct cluster_place *place);
+	void (*changed)(void *arg); /* the view or the leader */
+	void (*closing)(
+		void *arg); /* the member is about to be closed; not if opened() never came */
+	void *arg;
+};
 
 struct cluster_api_cfg {
 	struct loop *loop; /* borrowed until cluster_api_destroy(), as the next three */
@@ -42,6 +62,7 @@ struct cluster_api_cfg {
 	uint16_t port;      /* of other nodes' API, unless they say otherwise; 0 = API_TLS_PORT */
 	uint16_t join_port; /* where nodes that have no certificate yet ask for admission */
 	enum corosync_by corosync;
+	const struct cluster_hooks *hooks; /* NULL = nobody; borrowed */
 };
 
 #define CLUSTER_JOIN_PORT 7444

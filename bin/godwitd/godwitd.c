@@ -15,6 +15,7 @@
 #include "bin/common/version.h"
 #include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/cluster_api.h"
+#include "bin/godwitd/ha_api.h"
 #include "bin/godwitd/host_api.h"
 #include "bin/godwitd/job_api.h"
 #include "bin/godwitd/move_api.h"
@@ -85,6 +86,7 @@ struct parts {
 	struct job_api *jobs;
 	struct peers *peers;
 	struct move_api *moves;
+	struct ha_api *ha;
 	struct cluster_api *cluster;
 	char worker[SOCKET_PATH_MAX]; /* the VMs' program; lives as long as they are served */
 };
@@ -133,9 +135,31 @@ static int parts_cluster(const struct cli_call *call, const struct service_cfg *
 		.port = (uint16_t)cli_number(call, "port", 0),
 		.join_port = (uint16_t)cli_number(call, "join-port", CLUSTER_JOIN_PORT),
 		.corosync = corosync_by(call),
+		.hooks = ha_api_hooks(p->ha),
 	};
 
 	return cluster_api_create(&cluster_cfg, &p->cluster, eb);
+}
+
+static bool is_the_clusters(void *arg, const char *name)
+{
+	const struct parts *p = arg;
+
+	return p->ha != NULL && ha_api_owns(p->ha, name);
+}
+
+static int parts_ha(const struct cli_call *call, const struct service_cfg *cfg,
+                    struct service *service, struct parts *p, struct errbuf *eb)
+{
+	const struct ha_api_cfg ha_cfg = {
+		.loop = service_loop(service),
+		.manager = vm_api_manager(p->vms),
+		.vms = p->vms,
+		.run_dir = cfg->run_dir,
+		.watchdog = cli_text(call, "watchdog"),
+	};
+
+	return ha_api_create(&ha_cfg, &p->ha, eb);
 }
 
 static int parts_create(const struct cli_call *call, const struct service_cfg *cfg,
@@ -179,10 +203,15 @@ static int parts_create(const struct cli_call *call, const struct service_cfg *c
 			.jobs = p->jobs,
 			.certs = p->certs,
 			.peers = p->peers,
+			.owned = is_the_clusters,
+			.owned_arg = p,
 			.port = (uint16_t)cli_number(call, "port", 0),
 		};
 
 		err = move_api_create(&move_cfg, &p->moves, eb);
+	}
+	if (err == 0) {
+		err = parts_ha(call, cfg, service, p, eb);
 	}
 	return err != 0 ? err : parts_cluster(call, cfg, service, p, eb);
 }
@@ -190,7 +219,9 @@ static int parts_create(const struct cli_call *call, const struct service_cfg *c
 static void parts_destroy(struct parts *p)
 {
 	move_api_stop(p->moves);
+	ha_api_stop(p->ha);
 	cluster_api_stop(p->cluster);
+	ha_api_destroy(p->ha);
 	peers_destroy(p->peers);
 	host_api_stop(p->host);
 	vm_api_stop(p->vms);
@@ -274,6 +305,16 @@ static const struct cli_opt opts[] = {
          .preset = "auto",
          .summary = "Who starts corosync on a node of a cluster: systemd by its unit, godwitd "
                     "itself, or somebody else; auto: systemd where it runs."},
+	{.name = "watchdog",
+         .kind = CLI_TEXT,
+         .value = "FILE|none|assume",
+         .preset = "none",
+         .source = "file",
+         .summary =
+                 "The watchdog that resets this node when its lease ends with VMs of the cluster "
+                 "still here; with it the others may start them without fencing the node. none: "
+                 "they need another proof. assume: they may without it; for labs and tests "
+                 "only."},
 	{.name = "worker",
          .kind = CLI_TEXT,
          .value = "FILE",

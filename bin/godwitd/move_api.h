@@ -25,6 +25,7 @@
  * Routes for other nodes are refused to anybody who is none. Thread: the loop's.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -52,6 +53,9 @@ struct move_api_cfg {
 	struct job_api *jobs;
 	struct cert_api *certs;
 	struct peers *peers;
+	/* Is the VM of that name the cluster's? Then the cluster decides where it runs. */
+	bool (*owned)(void *arg, const char *name);
+	void *owned_arg;
 	uint16_t port; /* of our API for other nodes */
 };
 

@@ -626,6 +626,12 @@ enum api_then move_out_request(struct api_req *req, void *arg)
 		errbuf_hint(&eb, "godwit vm list shows those there are");
 		return api_reply_errno(req, -ENOENT, &eb);
 	}
+	if (api->cfg.owned != NULL && api->cfg.owned(api->cfg.owned_arg, vm_config_get(vm)->name)) {
+		(void)errbuf_set(&eb, -ENOTSUP,
+		                 "%s is highly available; such VMs cannot be moved yet",
+		                 vm_config_get(vm)->name);
+		return api_reply_errno(req, -ENOTSUP, &eb);
+	}
 	mv = move_out_new(api, vm);
 	if (mv == NULL) {
 		return api_reply_errno(req, -ENOMEM, NULL);

@@ -33,9 +33,35 @@ struct vm_api {
 	struct event_api *events;    /* owned */
 	struct switch_api *switches; /* owned */
 	struct disk_api *disks;      /* owned */
+	const struct vm_api_ha *ha;  /* borrowed; NULL = no VM is the cluster's */
 };
 
 /* ---- helpers ---- */
+
+/* Is it the cluster's? Then that has taken the request. */
+static bool vm_is_taken(struct vm_api *api, enum vm_api_ask what, struct api_req *req,
+                        enum api_then *then)
+{
+	bool later = false;
+
+	if (api->ha == NULL ||
+	    !api->ha->ask(api->ha->arg, what, api_req_param(req, "name"), req, &later)) {
+		return false;
+	}
+	*then = later ? API_LATER : API_ANSWERED;
+	return true;
+}
+
+/* A VM as this host shows it; a new reference. */
+static json_t *vm_row(const struct vm_api *api, const struct vm *vm)
+{
+	json_t *row = vm_status(vm);
+
+	if (row != NULL && api->ha != NULL) {
+		api->ha->row(api->ha->arg, row);
+	}
+	return row;
+}
 
 /* The VM of the path; NULL: the request has been answered. */
 static struct vm *vm_of(struct vm_api *api, struct api_req *req)
@@ -103,7 +129,10 @@ static void list_reply(void *arg)
 
 	for (struct vm *vm = manager_vm_next(call->api->manager, NULL); vm != NULL;
 	     vm = manager_vm_next(call->api->manager, vm)) {
-		(void)json_array_append_new(vms, vm_status(vm));
+		(void)json_array_append_new(vms, vm_row(call->api, vm));
+	}
+	if (call->api->ha != NULL) {
+		call->api->ha->list(call->api->ha->arg, vms);
 	}
 	(void)api_reply(call->req, 200, json_pack("{s:o}", "vms", vms));
 	call->req = NULL;
@@ -158,7 +187,7 @@ static void show_refreshed(void *arg, int err, const struct errbuf *eb)
 	if (vm == NULL) {
 		(void)api_reply_errno(call->req, -ENOENT, NULL);
 	} else {
-		out = vm_status(vm);
+		out = vm_row(call->api, vm);
 		if (out != NULL) {
 			(void)json_object_set(out, "definition", vm_config_get(vm)->json);
 		}
@@ -169,9 +198,15 @@ static void show_refreshed(void *arg, int err, const struct errbuf *eb)
 
 static enum api_then vm_show(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+	enum api_then then;
+	struct vm_call *call;
+	struct vm *vm;
 
+	if (vm_is_taken(arg, VM_API_SHOW, req, &then)) {
+		return then;
+	}
+	vm = vm_of(arg, req);
+	call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
 	if (call != NULL) {
 		vm_refresh(vm, show_refreshed, call);
 	}
@@ -184,7 +219,7 @@ static enum api_then vm_show(struct api_req *req, void *arg)
 struct create_call {
 	struct vm_api *api;
 	struct api_req *req;
-	json_t *definition; /* owned, as the next */
+	json_t *definition; /* owned, as the next; "ha" in it: the cluster's */
 	json_t *disks;      /* what is to be made */
 };
 
@@ -192,9 +227,18 @@ struct create_call {
 static enum api_then create_define(struct vm_api *api, struct api_req *req, json_t *definition,
                                    json_t *disks)
 {
+	json_t *ha = json_incref(json_object_get(definition, "ha"));
 	struct errbuf eb = {0};
 	struct vm *vm = NULL;
-	int err = manager_vm_define(api->manager, definition, false, &vm, &eb);
+	int err;
+
+	if (ha != NULL) {
+		(void)json_object_del(definition, "ha");
+		json_decref(disks);
+		api->ha->define(api->ha->arg, req, definition, ha);
+		return API_LATER;
+	}
+	err = manager_vm_define(api->manager, definition, false, &vm, &eb);
 
 	if (err != 0) {
 		disk_api_unmake(disks);
@@ -269,13 +313,36 @@ static json_t *create_requests(json_t *definition)
 	return requests;
 }
 
+/* Could it be defined? It is completed. */
+static int create_check(struct vm_api *api, json_t *definition, struct errbuf *eb)
+{
+	json_t *ha = json_incref(json_object_get(definition, "ha"));
+	struct vm *vm = NULL;
+	int err = 0;
+
+	if (ha != NULL && api->ha == NULL) {
+		err = errbuf_set(eb, -ENOTCONN,
+		                 "a highly available VM needs a cluster, and this host is in none");
+		errbuf_hint(eb, "godwit cluster create makes one");
+	}
+	if (ha != NULL) {
+		(void)json_object_del(definition, "ha");
+	}
+	if (err == 0) {
+		err = manager_vm_define(api->manager, definition, true, &vm, eb);
+	}
+	if (ha != NULL && json_object_set_new(definition, "ha", ha) != 0) {
+		err = -ENOMEM;
+	}
+	return err;
+}
+
 static enum api_then vm_create(struct api_req *req, void *arg)
 {
 	struct vm_api *api = arg;
 	const json_t *body = api_req_body(req);
 	bool dry_run = api_req_query(req, "dry_run") != NULL;
 	struct errbuf eb = {0};
-	struct vm *vm = NULL;
 	json_t *definition;
 	json_t *disks;
 	int err;
@@ -291,7 +358,7 @@ static enum api_then vm_create(struct api_req *req, void *arg)
 		return api_reply_errno(req, -ENOMEM, NULL);
 	}
 	/* Nothing is made for a VM that cannot be. */
-	err = manager_vm_define(api->manager, definition, true, &vm, &eb);
+	err = create_check(api, definition, &eb);
 	if (err == 0 && !dry_run && json_array_size(disks) != 0) {
 		return create_with_disks(api, req, definition, disks);
 	}
@@ -309,18 +376,19 @@ static enum api_then vm_create(struct api_req *req, void *arg)
 /* Members of the body replace those of the definition; null removes one. */
 static enum api_then vm_set(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	json_t *body = json_deep_copy(api_req_body(req));
+	enum api_then then = API_ANSWERED;
+	struct vm *vm = NULL;
 	struct errbuf eb = {0};
 	json_t *definition;
 	const char *key;
 	json_t *value;
+	json_t *body;
 	int err = 0;
 
-	if (vm == NULL) {
-		json_decref(body);
-		return API_ANSWERED;
+	if (vm_is_taken(arg, VM_API_SET, req, &then) || (vm = vm_of(arg, req)) == NULL) {
+		return then;
 	}
+	body = json_deep_copy(api_req_body(req));
 	definition = json_deep_copy(vm_config_get(vm)->json);
 	json_object_foreach(body, key, value)
 	{
@@ -343,12 +411,13 @@ static enum api_then vm_set(struct api_req *req, void *arg)
 
 static enum api_then vm_delete(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
+	enum api_then then = API_ANSWERED;
+	struct vm *vm = NULL;
 	struct errbuf eb = {0};
 	int err;
 
-	if (vm == NULL) {
-		return API_ANSWERED;
+	if (vm_is_taken(arg, VM_API_DELETE, req, &then) || (vm = vm_of(arg, req)) == NULL) {
+		return then;
 	}
 	err = manager_vm_remove(vm, &eb);
 	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 204, NULL);
@@ -358,9 +427,15 @@ static enum api_then vm_delete(struct api_req *req, void *arg)
 
 static enum api_then vm_post_start(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+	enum api_then then;
+	struct vm_call *call;
+	struct vm *vm;
 
+	if (vm_is_taken(arg, VM_API_START, req, &then)) {
+		return then;
+	}
+	vm = vm_of(arg, req);
+	call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
 	if (call != NULL) {
 		vm_start(vm, vm_call_done, call);
 	}
@@ -369,14 +444,15 @@ static enum api_then vm_post_start(struct api_req *req, void *arg)
 
 static enum api_then vm_post_stop(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
 	bool off = api_req_query(req, "off") != NULL;
+	enum api_then then = API_ANSWERED;
+	struct vm *vm = NULL;
 	struct errbuf eb = {0};
 	struct vm_call *call;
 	int err;
 
-	if (vm == NULL) {
-		return API_ANSWERED;
+	if (vm_is_taken(arg, VM_API_STOP, req, &then) || (vm = vm_of(arg, req)) == NULL) {
+		return then;
 	}
 	if (off && vm_state_get(vm) == VM_SAVED) {
 		err = vm_discard_saved(vm, &eb);
@@ -392,9 +468,15 @@ static enum api_then vm_post_stop(struct api_req *req, void *arg)
 
 static enum api_then vm_post_restart(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+	enum api_then then;
+	struct vm_call *call;
+	struct vm *vm;
 
+	if (vm_is_taken(arg, VM_API_RESTART, req, &then)) {
+		return then;
+	}
+	vm = vm_of(arg, req);
+	call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
 	if (call != NULL) {
 		vm_restart(vm, api_req_query(req, "reset") != NULL, vm_call_done, call);
 	}
@@ -403,9 +485,15 @@ static enum api_then vm_post_restart(struct api_req *req, void *arg)
 
 static enum api_then vm_post_pause(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+	enum api_then then;
+	struct vm_call *call;
+	struct vm *vm;
 
+	if (vm_is_taken(arg, VM_API_PAUSE, req, &then)) {
+		return then;
+	}
+	vm = vm_of(arg, req);
+	call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
 	if (call != NULL) {
 		vm_pause(vm, vm_call_done, call);
 	}
@@ -414,9 +502,15 @@ static enum api_then vm_post_pause(struct api_req *req, void *arg)
 
 static enum api_then vm_post_resume(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+	enum api_then then;
+	struct vm_call *call;
+	struct vm *vm;
 
+	if (vm_is_taken(arg, VM_API_RESUME, req, &then)) {
+		return then;
+	}
+	vm = vm_of(arg, req);
+	call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
 	if (call != NULL) {
 		vm_resume(vm, vm_call_done, call);
 	}
@@ -425,9 +519,15 @@ static enum api_then vm_post_resume(struct api_req *req, void *arg)
 
 static enum api_then vm_post_save(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
-	struct vm_call *call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
+	enum api_then then;
+	struct vm_call *call;
+	struct vm *vm;
 
+	if (vm_is_taken(arg, VM_API_SAVE, req, &then)) {
+		return then;
+	}
+	vm = vm_of(arg, req);
+	call = vm != NULL ? vm_call_new(arg, req, vm) : NULL;
 	if (call != NULL) {
 		vm_save(vm, vm_call_done, call);
 	}
@@ -471,13 +571,14 @@ static void console_upgraded(int fd, const void *early, size_t len, void *arg)
 
 static enum api_then vm_get_console(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
+	enum api_then then = API_ANSWERED;
+	struct vm *vm = NULL;
 	struct console_call *call;
 	struct errbuf eb = {0};
 	enum vm_state state;
 
-	if (vm == NULL) {
-		return API_ANSWERED;
+	if (vm_is_taken(arg, VM_API_CONSOLE, req, &then) || (vm = vm_of(arg, req)) == NULL) {
+		return then;
 	}
 	state = vm_state_get(vm);
 	if (state != VM_RUNNING && state != VM_PAUSED && state != VM_STOPPING) {
@@ -500,15 +601,15 @@ static enum api_then vm_get_console(struct api_req *req, void *arg)
 
 static enum api_then vm_get_log(struct api_req *req, void *arg)
 {
-	struct vm *vm = vm_of(arg, req);
+	struct vm *vm = NULL;
 	struct errbuf eb = {0};
-	enum api_then then;
+	enum api_then then = API_ANSWERED;
 	char *buf = NULL;
 	size_t len = 0;
 	int err;
 
-	if (vm == NULL) {
-		return API_ANSWERED;
+	if (vm_is_taken(arg, VM_API_LOG, req, &then) || (vm = vm_of(arg, req)) == NULL) {
+		return then;
 	}
 	err = fs_read(vm_log_path(vm), VM_API_LOG_BYTES_MAX, &buf, &len, &eb);
 	if (err == -ENOENT) {
@@ -545,6 +646,9 @@ static void vm_api_event(void *arg, const json_t *event)
 	struct vm_api *api = arg;
 
 	event_api_add(api->events, event);
+	if (api->ha != NULL) {
+		api->ha->event(api->ha->arg);
+	}
 }
 
 static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct errbuf *eb)
@@ -616,6 +720,11 @@ int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errb
 	}
 	*out = api;
 	return 0;
+}
+
+void vm_api_set_ha(struct vm_api *api, const struct vm_api_ha *ha)
+{
+	api->ha = ha;
 }
 
 struct manager *vm_api_manager(struct vm_api *api)

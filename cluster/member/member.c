@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "cluster/coro/coro.h"
+#include "cluster/member/member_roles.h"
+#include "cluster/role/role_cmd.h"
 #include "cluster/rsm/store_sqlite.h"
 
 #define MEMBER_TICK_NS 100000000ull
@@ -30,7 +32,8 @@ struct echo {
 
 struct member {
 	struct member_cfg cfg;
-	struct db *db; /* owned, as the next three */
+	struct db *db; /* owned, as the next four */
+	struct member_roles *roles;
 	struct rsm_store *store;
 	struct rsm *rsm;
 	struct coro *coro; /* NULL: alone, or halted */
@@ -94,9 +97,18 @@ static int on_apply(void *arg, const struct rsm_entry *entry, const struct rsm_s
 	                           .command = entry->payload,
 	                           .len = entry->len};
 	const struct db_sink s = {.put = sink->put, .del = sink->del, .arg = sink->arg};
-	struct db_result result;
-	int err = db_apply(m->db, &e, &s, &result);
+	struct db_result result = {0};
+	int err = 0;
 
+	member_roles_epoch(m->roles, entry->epoch);
+	if (member_roles_is_cmd(entry->payload, entry->len)) {
+		result.status = member_roles_apply(m->roles, entry);
+	} else {
+		err = db_apply(m->db, &e, &s, &result);
+	}
+	if (err == 0) {
+		err = member_roles_flush(m->roles, sink);
+	}
 	if (err == 0) {
 		*out = (struct rsm_result){
 			.status = result.status, .detail = result.op_index, .index = entry->index};
@@ -107,8 +119,8 @@ static int on_apply(void *arg, const struct rsm_entry *entry, const struct rsm_s
 static void on_newview(void *arg, uint64_t index, uint64_t epoch,
                        const struct rsm_newview_wire *members, uint32_t count)
 {
-	(void)arg;
 	(void)members;
+	member_roles_epoch(((struct member *)arg)->roles, epoch);
 	log_info("member", "view committed epoch=%llu index=%llu members=%u",
 	         (unsigned long long)epoch, (unsigned long long)index, count);
 }
@@ -116,12 +128,16 @@ static void on_newview(void *arg, uint64_t index, uint64_t epoch,
 static void on_clear(void *arg)
 {
 	db_clear(((struct member *)arg)->db);
+	member_roles_clear(((struct member *)arg)->roles);
 }
 
 static int on_load(void *arg, const void *key, size_t key_len, const void *value, size_t value_len)
 {
+	struct member *m = arg;
 	struct errbuf eb = {{0}, {0}};
-	int err = db_load(((struct member *)arg)->db, key, key_len, value, value_len, &eb);
+	int err = member_roles_is_key(key, key_len)
+	                  ? member_roles_load(m->roles, key, key_len, value, value_len, &eb)
+	                  : db_load(m->db, key, key_len, value, value_len, &eb);
 
 	if (err != 0) {
 		log_err("member", "database damaged why=\"%s\"", errbuf_text(&eb, err));
@@ -132,6 +148,7 @@ static int on_load(void *arg, const void *key, size_t key_len, const void *value
 static void on_loaded(void *arg, uint64_t index)
 {
 	db_loaded(((struct member *)arg)->db, index);
+	member_roles_loaded(((struct member *)arg)->roles);
 }
 
 static void on_synced(void *arg, uint64_t token, int err)
@@ -309,6 +326,9 @@ int member_open(const struct member_cfg *cfg, struct member **out, struct errbuf
 	list_init(&m->echoes);
 	err = db_create(&m->db);
 	if (err == 0) {
+		err = member_roles_create(m->db, &m->roles);
+	}
+	if (err == 0) {
 		err = loop_timer_new(cfg->loop, on_soon, m, &m->soon);
 	}
 	if (err == 0) {
@@ -348,6 +368,7 @@ void member_close(struct member *m)
 	coro_close(m->coro);
 	rsm_destroy(m->rsm);
 	rsm_sqlite_close(m->store);
+	member_roles_destroy(m->roles);
 	db_destroy(m->db);
 	loop_timer_del(m->tick);
 	loop_timer_del(m->soon);
@@ -389,6 +410,47 @@ int member_propose(struct member *m, const struct db_cmd *cmd, uint64_t timeout_
 	                              .arg = arg};
 
 	CHECK(cmd->err == 0);
+	return rsm_propose(m->rsm, &q);
+}
+
+const struct role_table *member_roles(const struct member *m)
+{
+	return member_roles_table(m->roles);
+}
+
+uint32_t member_role_find(const struct member *m, const char *name)
+{
+	return member_roles_find(m->roles, name);
+}
+
+void member_watch_roles(struct member *m, const struct member_role_ops *ops, void *arg)
+{
+	member_roles_watch(m->roles, ops, arg);
+}
+
+static void nobody_cares(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
+{
+	(void)arg;
+	(void)outcome;
+	(void)result;
+}
+
+int member_propose_role(struct member *m, const struct role_cmd *cmd, uint64_t timeout_ns,
+                        rsm_done_fn fn, void *arg)
+{
+	struct role_cmd c = *cmd;
+	uint8_t buf[ROLE_CMD_BYTES];
+	struct rsm_status s;
+	const struct rsm_request q = {.type = RSM_COMMAND,
+	                              .payload = buf,
+	                              .len = sizeof(buf),
+	                              .deadline_ns = clock_now_ns() + timeout_ns,
+	                              .fn = fn != NULL ? fn : nobody_cares,
+	                              .arg = arg};
+
+	rsm_status(m->rsm, &s);
+	c.epoch = s.epoch;
+	role_cmd_encode(&c, buf);
 	return rsm_propose(m->rsm, &q);
 }
 

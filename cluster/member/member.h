@@ -11,6 +11,11 @@
  * not read anything older than what anybody was told before waits for member_barrier() first.
  * Writing is member_propose(): the answer is the command's result, or "unknown", never a guess.
  *
+ * Beside the tables it keeps the roles: who may run which VM (cluster/role). Their commands are
+ * entries of the same log, their pairs lie in the same file. A document of a VM with a member "ha"
+ * (vm_doc.h) is a role; it comes, changes and goes as the document does, on all nodes at the same
+ * entry. docs/decisions/0180.
+ *
  * Threads: the loop's. Callbacks come from the loop, never from within the call that asked.
  */
 
@@ -22,6 +27,8 @@
 struct loop;
 struct errbuf;
 struct member;
+struct role_cmd;
+struct role_table;
 
 #define MEMBER_LEVEL 1u /* the functional level of this program */
 
@@ -72,5 +79,33 @@ MUST_USE int member_barrier(struct member *m, uint64_t timeout_ns, rsm_done_fn f
 /* member_configure() - another configuration: one node or vote more or less. As above. */
 MUST_USE int member_configure(struct member *m, const struct view_config *config,
                               uint64_t timeout_ns, rsm_done_fn fn, void *arg);
+
+/* member_roles() - who may run what. Read it; borrowed until member_close(). */
+const struct role_table *member_roles(const struct member *m);
+
+/* member_role_find() - the id of the role of that name; 0 = none. */
+uint32_t member_role_find(const struct member *m, const char *name);
+
+/*
+ * member_propose_role() - a command about roles or nodes; copied. Its epoch becomes that of the
+ * view we are in. @fn: result->status as role_table_apply(). NULL: whoever cares looks at the
+ * table. Returns 0; as rsm_propose().
+ */
+MUST_USE int member_propose_role(struct member *m, const struct role_cmd *cmd, uint64_t timeout_ns,
+                                 rsm_done_fn fn, void *arg);
+
+/* What happens to the roles. Called while an entry is applied: note it, do it later; no function of
+ * member.h but those that read may be called. */
+struct member_role_ops {
+	/* @cmd did something. @epoch: of its entry. */
+	void (*applied)(void *arg, const struct role_cmd *cmd, uint64_t epoch);
+	/* Roles came, changed or went with their documents. */
+	void (*changed)(void *arg);
+	/* All of it was replaced by another node's. */
+	void (*loaded)(void *arg);
+};
+
+/* member_watch_roles() - one who hears it; @ops NULL: nobody. Borrowed until then. */
+void member_watch_roles(struct member *m, const struct member_role_ops *ops, void *arg);
 
 #endif

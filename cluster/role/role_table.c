@@ -13,6 +13,13 @@
 
 #define GROW 64u /* ids come in order; few clusters have more roles than that */
 
+static void number_nodes(struct role_table *t)
+{
+	for (uint32_t i = 0; i < ROLE_NODES_MAX; i++) {
+		t->nodes[i].id = i + 1;
+	}
+}
+
 int role_table_create(struct role_table **out)
 {
 	struct role_table *t = gw_calloc(1, sizeof(*t));
@@ -21,22 +28,26 @@ int role_table_create(struct role_table **out)
 	if (t == NULL) {
 		return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < ROLE_NODES_MAX; i++) {
-		t->nodes[i].id = i + 1;
-	}
+	number_nodes(t);
 	return 0;
 }
 
-void role_table_destroy(struct role_table *t)
+void role_table_clear(struct role_table *t)
 {
-	if (t == NULL) {
-		return;
-	}
 	for (uint32_t i = 0; i < t->size; i++) {
 		free(t->roles[i]);
 	}
 	free(t->roles);
-	free(t);
+	memset(t, 0, sizeof(*t));
+	number_nodes(t);
+}
+
+void role_table_destroy(struct role_table *t)
+{
+	if (t != NULL) {
+		role_table_clear(t);
+		free(t);
+	}
 }
 
 void role_table_touch(struct role_table *t, uint32_t id)

@@ -66,6 +66,9 @@ struct role_node {
 MUST_USE int role_table_create(struct role_table **out);
 void role_table_destroy(struct role_table *t);
 
+/* role_table_clear() - empty, epoch 0, again; nothing counts as changed. */
+void role_table_clear(struct role_table *t);
+
 /*
  * role_table_add() - define a role; it is OFFLINE, its token is @token (0 for a new one; a VM that
  * was in a cluster before keeps its token).

@@ -66,7 +66,7 @@ int vm_adopt_move(struct vm *vm, const json_t *record, struct errbuf *eb)
 void vm_adopt(struct vm *vm)
 {
 	pid_t pid = vm_pid_find(vm);
-	char text[256];
+	char text[256] = "";
 
 	if (pid != 0 && vm_link(vm) == 0) {
 		vm->pid = pid;
@@ -84,7 +84,10 @@ void vm_adopt(struct vm *vm)
 	}
 	if (vm_saved_find(vm)) {
 		vm->state = VM_SAVED;
-	} else if (access(vm->pid_path, F_OK) == 0 && !vm_end_read(vm, text, sizeof(text))) {
+	} else if (access(vm->pid_path, F_OK) == 0) {
+		vm->guest_off = vm_end_read(vm, text, sizeof(text));
+	}
+	if (vm->state != VM_SAVED && !vm->guest_off && access(vm->pid_path, F_OK) == 0) {
 		(void)snprintf(vm->last_error, sizeof(vm->last_error), "%s",
 		               text[0] != '\0' ? text : "its worker ended while nobody looked");
 		vm->state = VM_CRASHED;

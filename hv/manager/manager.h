@@ -155,4 +155,15 @@ void vm_console(struct vm *vm, int stream_fd, vm_done_fn done, void *arg);
 /* vm_log_path() - where the serial console's log is; lives as long as the VM. */
 const char *vm_log_path(const struct vm *vm);
 
+/*
+ * For those who run VMs on behalf of others. vm_has_worker(): a process of it lives, or is not
+ * buried yet. vm_cut(): kill that at once, whatever else is under way; the VM is off then (it is
+ * told as any end is). vm_pid_path(): its pid file, "PID START-TIME".
+ */
+bool vm_has_worker(const struct vm *vm);
+/* vm_guest_off() - its last run was ended by the guest itself, in good order. */
+bool vm_guest_off(const struct vm *vm);
+void vm_cut(struct vm *vm);
+const char *vm_pid_path(const struct vm *vm);
+
 #endif

@@ -53,6 +53,7 @@ struct vm {
 	vm_done_fn done; /* of op */
 	void *done_arg;
 	bool asked_off;                   /* we want the worker to end: not a crash */
+	bool guest_off;                   /* the last end was the guest's own, in good order */
 	enum vm_state save_from;          /* what it goes back to if the save fails */
 	uint32_t restarts;                /* by us, since the last start by a user */
 	struct loop_timer *restart_timer; /* owned; NULL until needed */

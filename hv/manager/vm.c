@@ -705,6 +705,7 @@ void vm_worker_gone(struct vm *vm)
 		return;
 	}
 	powered_off = vm_end_read(vm, text, sizeof(text));
+	vm->guest_off = powered_off && !vm->asked_off;
 	saved = vm_saved_find(vm);
 	vm_worker_end(vm);
 	if (saved) {

@@ -84,6 +84,27 @@ void vm_console(struct vm *vm, int stream_fd, vm_done_fn done, void *arg)
 	}
 }
 
+bool vm_has_worker(const struct vm *vm)
+{
+	return vm->pid != 0;
+}
+
+bool vm_guest_off(const struct vm *vm)
+{
+	return vm->guest_off;
+}
+
+void vm_cut(struct vm *vm)
+{
+	vm->asked_off = true;
+	vm_kill(vm);
+}
+
+const char *vm_pid_path(const struct vm *vm)
+{
+	return vm->pid_path;
+}
+
 json_t *vm_status(const struct vm *vm)
 {
 	static const char *const from_worker[] = {"cpu_ns",    "uptime_ns", "resident_max_bytes",

@@ -20,6 +20,7 @@ WAIT_S = 60.0
 
 class Node:
     """godwitd in a node of the fixture, with directories of its own."""
+    EXTRA = ()
 
     def __init__(self, cluster, number, state):
         self.node = cluster.node(number)
@@ -35,7 +36,7 @@ class Node:
         with open(self.log_path, "ab") as log:
             self.process = self.node.popen(
                 str(BIN / "godwitd"), "--foreground", "--run-dir", str(self.run_dir), "--state-dir", str(self.state),
-                "--corosync", "direct", "--group", "root", "--worker-uid-base", "0",
+                "--corosync", "direct", "--group", "root", "--worker-uid-base", "0", *map(str, self.EXTRA),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         gwnet.wait_for(lambda: self.ended() or self.godwit("cluster", "status", check=False).returncode == 0, WAIT_S,
                        f"{self.name}: godwitd answers")
@@ -108,13 +109,14 @@ class Node:
 class Case(unittest.TestCase):
     COUNT = 3
     LINKS = 2
+    NODE = Node
 
     def setUp(self):
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="gwcluster"))
         self.addCleanup(shutil.rmtree, self.state)
         self.net = gwnet.Cluster(nodes=self.COUNT, links=self.LINKS)
         self.addCleanup(self.net.destroy)
-        self.nodes = [Node(self.net, n, self.state).start() for n in range(1, self.COUNT + 1)]
+        self.nodes = [self.NODE(self.net, n, self.state).start() for n in range(1, self.COUNT + 1)]
         self.addCleanup(self.end)
 
     def end(self):

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bin/godwitd/ha_api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "bin/godwitd/ha_int.h"
+#include "cluster/member/vm_doc.h"
+#include "cluster/timing/timing.h"
+
+/* Of the node's memory; the rest is for the host itself. */
+#define MEMORY_FOR_VMS(total) ((total) / 10 * 9)
+#define CLOCK_PATH "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+#define FILE_MAX (8u << 20)
+
+static bool assumed(const struct ha_api *api)
+{
+	return strcmp(api->cfg.watchdog, "assume") == 0;
+}
+
+static const char *watchdog_path(const struct ha_api *api)
+{
+	return assumed(api) || strcmp(api->cfg.watchdog, "none") == 0 ? NULL : api->cfg.watchdog;
+}
+
+/* Something of the roles or the view has changed, or time has passed. */
+static void on_ha_changed(void *arg)
+{
+	struct ha_api *api = arg;
+
+	if (!api->stopped) {
+		ha_vms_look(api);
+		ha_req_look(api);
+	}
+}
+
+/* Does the file contain the word? */
+static bool says(const char *path, const char *word)
+{
+	char *buf = NULL;
+	size_t len = 0;
+	bool found = fs_read(path, FILE_MAX, &buf, &len, NULL) == 0 && buf != NULL &&
+	             memmem(buf, len, word, strlen(word)) != NULL;
+
+	free(buf);
+	return found;
+}
+
+/* May the others take our silence as a proof that we stopped? */
+static bool lease_proof(struct ha_api *api, const struct timing *t)
+{
+	struct timing_node node = {
+		.watchdog_got_ms = t->cfg.watchdog_ms, /* or the guard had closed it again */
+		.clock_stable = !says(CLOCK_PATH, "jiffies"),
+		.virtual_machine = says("/proc/cpuinfo", " hypervisor"),
+	};
+	struct errbuf eb = {0};
+
+	if (assumed(api)) {
+		log_warn(HA_TAG,
+		         "the end of this node's lease is taken as a proof that it stopped, "
+		         "without a watchdog: --watchdog assume");
+		return true;
+	}
+	node.watchdog = guard_watchdog(api->guard, &node.watchdog_soft);
+	if (timing_check_node(t, &node, &eb) == 0) {
+		return true;
+	}
+	log_warn(HA_TAG, "no failover without another proof when this node fails why=\"%s\"",
+	         eb.text);
+	return false;
+}
+
+static int open_ha(struct ha_api *api, struct errbuf *eb)
+{
+	struct vmops_lease lease;
+	struct guard_cfg guard = {
+		.run_dir = api->cfg.run_dir,
+		.watchdog = watchdog_path(api),
+		.cluster = api->place.cluster,
+		.nodeid = api->place.nodeid,
+	};
+	struct ha_cfg cfg = {
+		.loop = api->cfg.loop,
+		.member = api->place.member,
+		.vmops = &api->vmops,
+		.nodeid = api->place.nodeid,
+		.memory_bytes = MEMORY_FOR_VMS((uint64_t)sysconf(_SC_PHYS_PAGES) *
+	                                       (uint64_t)sysconf(_SC_PAGESIZE)),
+		.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN),
+		.changed = on_ha_changed,
+		.arg = api,
+	};
+	struct timing t;
+	int err;
+
+	timing_default(&cfg.timing);
+	if (api->place.token_ms != 0) {
+		cfg.timing.token_ms = api->place.token_ms;
+		cfg.timing.consensus_ms = api->place.token_ms + api->place.token_ms / 5;
+	}
+	err = timing_init(&cfg.timing, &t, eb);
+	if (err != 0) {
+		return err;
+	}
+	guard.watchdog_s = cfg.timing.watchdog_ms / 1000;
+	err = guard_open(&guard, &api->guard, eb);
+	if (err != 0) {
+		return err;
+	}
+	cfg.lease_proof = lease_proof(api, &t);
+	cfg.run.inc = guard_run(api->guard, &lease);
+	cfg.run.since_ns = lease.since_ns;
+	cfg.run.lease_ns = lease.lease_ns;
+	err = ha_create(&cfg, &api->ha, eb);
+	if (err == 0) {
+		ha_vms_adopt(api);
+	}
+	return err;
+}
+
+static void on_opened(void *arg, const struct cluster_place *place)
+{
+	struct ha_api *api = arg;
+	struct errbuf eb = {0};
+	int err;
+
+	api->place = *place;
+	(void)snprintf(api->node, sizeof(api->node), "%s", place->node);
+	api->trouble = (struct errbuf){0};
+	err = open_ha(api, &eb);
+	if (err != 0) {
+		log_err(HA_TAG, "no highly available VMs on this node text=\"%s\"",
+		        errbuf_text(&eb, err));
+		api->trouble = eb;
+		guard_close(api->guard);
+		api->guard = NULL;
+	}
+	vm_api_set_ha(api->cfg.vms, &api->vm_hooks);
+}
+
+static void on_view_changed(void *arg)
+{
+	struct ha_api *api = arg;
+
+	if (api->ha != NULL) {
+		ha_kick(api->ha);
+	}
+}
+
+static void on_closing(void *arg)
+{
+	struct ha_api *api = arg;
+
+	/* The VMs go on until their lease is over: whoever comes after us finds them. */
+	vm_api_set_ha(api->cfg.vms, NULL);
+	ha_req_stop(api);
+	ha_destroy(api->ha);
+	api->ha = NULL;
+	guard_close(api->guard);
+	api->guard = NULL;
+	api->place.member = NULL;
+}
+
+bool ha_api_owns(const struct ha_api *api, const char *name)
+{
+	return api->place.member != NULL && ha_doc(api, name) != NULL;
+}
+
+const struct cluster_hooks *ha_api_hooks(struct ha_api *api)
+{
+	return &api->hooks;
+}
+
+int ha_api_create(const struct ha_api_cfg *cfg, struct ha_api **out, struct errbuf *eb)
+{
+	struct ha_api *api = gw_calloc(1, sizeof(*api));
+
+	*out = NULL;
+	if (api == NULL) {
+		return errbuf_sys(eb, -ENOMEM, "highly available VMs");
+	}
+	api->cfg = *cfg;
+	list_init(&api->waits);
+	api->hooks = (struct cluster_hooks){
+		.opened = on_opened, .changed = on_view_changed, .closing = on_closing, .arg = api};
+	ha_vms_ops(api);
+	ha_req_hooks(api);
+	*out = api;
+	return 0;
+}
+
+void ha_api_stop(struct ha_api *api)
+{
+	if (api != NULL) {
+		api->stopped = true;
+		vm_api_set_ha(api->cfg.vms, NULL);
+		ha_req_stop(api);
+	}
+}
+
+void ha_api_destroy(struct ha_api *api)
+{
+	if (api != NULL) {
+		ha_destroy(api->ha);
+		guard_close(api->guard);
+		free(api);
+	}
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * ha_vms - the cluster's VMs in the manager of this host.
+ *
+ * The guard's page is the list of what runs here for the cluster: an entry is made before a worker
+ * and goes when the worker has ended and the agent was told.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "bin/godwitd/ha_int.h"
+#include "cluster/db/db.h"
+#include "cluster/member/vm_doc.h"
+
+#define STOP_WAIT_NS (180 * NS_PER_S) /* a guest that was asked to shut down */
+
+static const struct role *role_of(const struct ha_api *api, uint32_t role)
+{
+	return role_table_role(member_roles(api->place.member), role);
+}
+
+static const struct agent_vm *agent_vm_of(const struct ha_api *api, uint32_t role)
+{
+	return &ha_agent(api->ha)->vms[role - 1];
+}
+
+static struct vm *vm_by_id(const struct ha_api *api, const struct guid *id)
+{
+	char text[GUID_TEXT_SIZE];
+
+	return manager_vm_find(api->cfg.manager, guid_format(id, text));
+}
+
+struct vm *ha_vms_find(const struct ha_api *api, uint32_t role)
+{
+	struct guard_vm g;
+
+	return api->guard != NULL && guard_find(api->guard, role, &g) ? vm_by_id(api, &g.id) : NULL;
+}
+
+/* ---- what the cluster asks ---- */
+
+/* Our copy of the definition goes; the document stays. */
+static void forget(const struct vm *cvm, struct ha_api *api)
+{
+	struct vm *vm =
+		cvm != NULL ? manager_vm_find(api->cfg.manager, vm_config_get(cvm)->name) : NULL;
+	struct errbuf eb = {0};
+
+	if (vm == NULL || vm_has_worker(vm)) {
+		return;
+	}
+	if (vm_state_get(vm) == VM_SAVED && vm_discard_saved(vm, &eb) != 0) {
+		log_warn(HA_TAG, "saved state stays text=\"%s\"", eb.text);
+	}
+	if (manager_vm_remove(vm, &eb) != 0) {
+		log_warn(HA_TAG, "definition stays text=\"%s\"", eb.text);
+	}
+}
+
+struct start {
+	struct ha_api *api;
+	uint32_t role;
+	uint64_t token;
+};
+
+static void on_started(void *arg, int err, const struct errbuf *eb)
+{
+	struct start *s = arg;
+	struct ha_api *api = s->api;
+
+	/* The service may have left the cluster, or something newer may be meant. */
+	if (api->ha != NULL && !api->stopped) {
+		const struct agent_vm *avm = agent_vm_of(api, s->role);
+
+		if (err != 0) {
+			log_err(HA_TAG, "not started vm=%s text=\"%s\" hint=\"%s\"",
+			        role_of(api, s->role) != NULL ? role_of(api, s->role)->name : "?",
+			        errbuf_text(eb, err), eb != NULL ? eb->hint : "");
+		}
+		/* A failure is told when its worker has ended: ha_vms_look(). */
+		if (err == 0 && avm->state == AGENT_STARTING && avm->token == s->token) {
+			ha_vm_event(api->ha, s->role, AGENT_STARTED);
+		}
+		ha_kick(api->ha);
+	}
+	free(s);
+}
+
+/* The definition of the document, in our manager. */
+static int define(struct ha_api *api, const struct role *r, struct vm **out, struct errbuf *eb)
+{
+	const json_t *doc = ha_doc(api, r->name);
+	const char *id = json_string_value(json_object_get(doc, "id"));
+	json_t *definition = json_deep_copy(json_object_get(doc, "definition"));
+	struct vm *old = id != NULL ? manager_vm_find(api->cfg.manager, id) : NULL;
+	int err;
+
+	if (definition == NULL || id == NULL) {
+		json_decref(definition);
+		return errbuf_set(eb, -ENOENT, "%s has no definition", r->name);
+	}
+	if (old != NULL && vm_has_worker(old)) {
+		vm_cut(old);
+		json_decref(definition);
+		return errbuf_set(eb, -EBUSY, "an earlier worker of %s is still there", r->name);
+	}
+	forget(old, api);
+	err = manager_vm_define(api->cfg.manager, definition, false, out, eb);
+	json_decref(definition);
+	return err;
+}
+
+static int start(struct ha_api *api, const struct role *r, uint64_t token, struct errbuf *eb)
+{
+	struct guard_vm g = {.role = r->id, .token = token};
+	struct start *s = gw_malloc(sizeof(*s));
+	struct vm *vm = NULL;
+	int err = 0;
+
+	if (s == NULL) {
+		return -ENOMEM;
+	}
+	if (!guard_alive(api->guard) || !ha_may_start(api->ha)) {
+		err = errbuf_set(eb, -EAGAIN, "the node's lease or its guard is not in order");
+	}
+	if (err == 0) {
+		err = define(api, r, &vm, eb);
+	}
+	if (err == 0) {
+		const char *path = vm_pid_path(vm);
+
+		g.id = vm_config_get(vm)->id;
+		err = strlen(path) < sizeof(g.pid_path) ? 0 : -ENAMETOOLONG;
+		if (err == 0) {
+			memcpy(g.pid_path, path, strlen(path) + 1);
+			err = guard_add(api->guard, &g);
+			err = err > 0 ? 0 : err;
+		}
+	}
+	if (err != 0) {
+		free(s);
+		return err;
+	}
+	*s = (struct start){.api = api, .role = r->id, .token = token};
+	api->stop_by_ns[r->id - 1] = 0;
+	vm_start(vm, on_started, s);
+	return 0;
+}
+
+static void op_start(void *arg, uint32_t role, uint64_t token)
+{
+	struct ha_api *api = arg;
+	const struct role *r = role_of(api, role);
+	struct errbuf eb = {0};
+	int err = r != NULL ? start(api, r, token, &eb) : -ENOENT;
+
+	if (err != 0) {
+		log_err(HA_TAG, "not started vm=%s text=\"%s\" hint=\"%s\"",
+		        r != NULL ? r->name : "?", errbuf_text(&eb, err), eb.hint);
+		ha_vm_event(api->ha, role, AGENT_START_FAILED);
+	}
+}
+
+/* It ended, or it cannot be asked: a VM that nobody wants to run is turned off then. */
+static void on_stopped(void *arg, int err, const struct errbuf *eb)
+{
+	struct start *s = arg;
+	struct ha_api *api = s->api;
+	struct vm *vm = api->ha != NULL && !api->stopped ? ha_vms_find(api, s->role) : NULL;
+
+	if (err != 0 && vm != NULL && vm_has_worker(vm) &&
+	    agent_vm_of(api, s->role)->token == s->token) {
+		log_warn(HA_TAG,
+		         "guest cannot be asked to stop, it is turned off vm=%s text=\"%s\"",
+		         vm_config_get(vm)->name, errbuf_text(eb, err));
+		vm_cut(vm);
+	}
+	free(s);
+}
+
+static void op_stop(void *arg, uint32_t role)
+{
+	struct ha_api *api = arg;
+	struct vm *vm = ha_vms_find(api, role);
+	struct start *s = gw_malloc(sizeof(*s));
+
+	if (api->stop_by_ns[role - 1] == 0) { /* else somebody pulls the cord */
+		api->stop_by_ns[role - 1] = clock_now_ns() + STOP_WAIT_NS;
+	}
+	if (vm == NULL || s == NULL) {
+		free(s);
+		return;
+	}
+	*s = (struct start){.api = api, .role = role, .token = agent_vm_of(api, role)->token};
+	log_info(HA_TAG, "asks the guest to stop vm=%s", vm_config_get(vm)->name);
+	vm_shutdown(vm, VM_SHUTDOWN_GUEST, on_stopped, s);
+}
+
+static void op_kill(void *arg, uint32_t role)
+{
+	struct vm *vm = ha_vms_find(arg, role);
+
+	if (vm != NULL && vm_has_worker(vm)) {
+		vm_cut(vm);
+	}
+}
+
+static void op_lease(void *arg, const struct vmops_lease *lease)
+{
+	guard_lease(((struct ha_api *)arg)->guard, lease);
+}
+
+/* All that may be the cluster's: what the guard knows, and what the documents name. */
+static bool op_clear(void *arg)
+{
+	struct ha_api *api = arg;
+	const struct db *db = member_db(api->place.member);
+	bool clear = true;
+	struct guard_vm g;
+
+	for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {
+		struct vm *vm = guard_at(api->guard, i, &g) ? vm_by_id(api, &g.id) : NULL;
+
+		if (vm != NULL && vm_has_worker(vm)) {
+			vm_cut(vm);
+			clear = false;
+		}
+	}
+	for (size_t i = 0; i < db_count(db, DB_VM); i++) {
+		const json_t *doc = db_at(db, DB_VM, i)->doc;
+		const char *id = json_string_value(json_object_get(doc, "id"));
+		struct vm *vm = vm_doc_is_role(doc) && id != NULL
+		                        ? manager_vm_find(api->cfg.manager, id)
+		                        : NULL;
+
+		if (vm != NULL && vm_has_worker(vm)) {
+			vm_cut(vm);
+			clear = false;
+		} else if (vm != NULL) {
+			forget(vm, api);
+		}
+	}
+	return clear;
+}
+
+static void op_began(void *arg, uint64_t inc)
+{
+	struct ha_api *api = arg;
+
+	guard_begin(api->guard, inc);
+	memset(api->stop_by_ns, 0, sizeof(api->stop_by_ns));
+}
+
+void ha_vms_ops(struct ha_api *api)
+{
+	api->vmops = (struct vmops){
+		.start = op_start,
+		.stop = op_stop,
+		.kill = op_kill,
+		.lease = op_lease,
+		.clear = op_clear,
+		.began = op_began,
+		.arg = api,
+	};
+}
+
+/* ---- what became of them ---- */
+
+void ha_vms_adopt(struct ha_api *api)
+{
+	struct guard_vm g;
+
+	for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {
+		if (guard_at(api->guard, i, &g)) {
+			ha_adopt(api->ha, g.role, g.token);
+		}
+	}
+}
+
+static enum agent_event event_of(const struct vm *vm, const struct agent_vm *avm)
+{
+	if (avm->state == AGENT_STARTING) {
+		return AGENT_START_FAILED;
+	}
+	return vm != NULL && vm_guest_off(vm) && !avm->stopping && !avm->killing ? AGENT_GUEST_OFF
+	                                                                         : AGENT_EXITED;
+}
+
+static void look_at(struct ha_api *api, const struct guard_vm *g, uint64_t now_ns)
+{
+	const struct agent_vm *avm = agent_vm_of(api, g->role);
+	bool ours = avm->state != AGENT_NONE && avm->token == g->token;
+	struct vm *vm = vm_by_id(api, &g->id);
+	uint64_t stop_by_ns = api->stop_by_ns[g->role - 1];
+
+	if (vm != NULL && (vm_has_worker(vm) || vm_state_get(vm) == VM_STARTING)) {
+		if (!ours) {
+			vm_cut(vm);
+		} else if (avm->stopping && stop_by_ns != 0 && now_ns > stop_by_ns) {
+			log_warn(HA_TAG, "guest is turned off vm=%s", vm_config_get(vm)->name);
+			vm_cut(vm);
+		}
+		return;
+	}
+
+	enum agent_event event = event_of(vm, avm);
+
+	if (vm != NULL) {
+		forget(vm, api);
+	}
+	guard_del(api->guard, g->role);
+	api->stop_by_ns[g->role - 1] = 0;
+	if (ours) {
+		ha_vm_event(api->ha, g->role, event);
+	}
+}
+
+void ha_vms_look(struct ha_api *api)
+{
+	struct guard_vm g;
+
+	if (api->ha == NULL || api->guard == NULL) {
+		return;
+	}
+	(void)guard_alive(api->guard);
+	for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {
+		if (guard_at(api->guard, i, &g) && g.role <= HA_ROLES_MAX) {
+			look_at(api, &g, clock_now_ns());
+		}
+	}
+}

@@ -29,6 +29,8 @@ int csv_client_create(const struct csv_client_cfg *cfg, struct csv_client **out,
 		return errbuf_set(eb, -ENOMEM, "csv: no memory for a client");
 	}
 	c->cfg = *cfg;
+	c->objects = cfg->numbers;
+	c->requests = cfg->numbers;
 	list_init(&c->queue);
 	list_init(&c->asked);
 	list_init(&c->done);

@@ -43,6 +43,9 @@ struct csv_client_cfg {
 	uint32_t handles_max; /* 0 = 256 */
 	uint32_t leases_max;  /* 0 = 1024 */
 	uint32_t locks_max;   /* 0 = 1024 */
+	/* Above it the numbers of requests and objects begin: greater than all that an earlier
+	 * client of this run used. */
+	uint64_t numbers;
 };
 
 enum csv_client_state {

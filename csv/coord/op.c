@@ -87,8 +87,13 @@ static void fill(struct request *r, const struct csv_msg *msg)
 {
 	const struct csv_msg_op *m = &msg->op;
 
-	memcpy(r->name, m->name, m->name_len);
-	memcpy(r->name2, m->name2, m->name2_len);
+	/* From inside the process there may be none at all. */
+	if (m->name_len != 0) {
+		memcpy(r->name, m->name, m->name_len);
+	}
+	if (m->name2_len != 0) {
+		memcpy(r->name2, m->name2, m->name2_len);
+	}
 	r->op.type = m->op;
 	r->op.ino = m->ino;
 	r->op.generation = m->generation;

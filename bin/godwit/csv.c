@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `godwit csv ...`: shared volumes, on their device, while no node uses them. */
+/* `godwit csv ...`: shared volumes. Here: on their device, while no node uses them. */
+#include "bin/godwit/csv.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -374,6 +376,62 @@ static int csv_check_cmd(const struct cli_call *call, void *arg)
 	return status;
 }
 
+/* ---- add ---- */
+
+/* What it is called, and its id, are on the device. */
+static int read_super(const char *path, struct csv_super *super, struct errbuf *eb)
+{
+	struct device d;
+	int err = device_open(&d, path, true, eb);
+
+	if (err == 0) {
+		err = csv_check_super(&d.disk, super, NULL, eb);
+		if (err != 0) {
+			errbuf_prepend(eb, "%s", path);
+		}
+		err = device_close(&d, err, eb);
+	}
+	return err;
+}
+
+static int csv_add_run(const struct cli_call *call, void *arg)
+{
+	char path[GODWIT_PATH_MAX];
+	char id[GUID_TEXT_SIZE];
+	struct errbuf eb = {0};
+	struct csv_super super;
+	json_t *answer = NULL;
+	json_t *body;
+	int err = godwit_file(call, cli_arg_at(call, 0), path, &eb);
+
+	(void)arg;
+	if (err == 0) {
+		err = read_super(path, &super, &eb);
+	}
+	if (err == 0) {
+		body = json_pack("{s:s, s:s, s:s}", "name", super.label, "device", path, "id",
+		                 guid_format(&super.volume, id));
+		err = csvd_call(call, API_POST, "/v1/volumes", body, &answer, &eb);
+		json_decref(body);
+	}
+	json_decref(answer);
+	return err != 0 ? godwit_fail(call, err, &eb) : CLI_DONE;
+}
+
+static const struct cli_arg name_args[] = {
+	{.name = "NAME", .summary = "The volume's name."},
+	{0},
+};
+
+static const struct cli_opt move_opts[] = {
+	{.name = "to",
+         .kind = CLI_TEXT,
+         .required = true,
+         .value = "NODE",
+         .summary = "The node that is to coordinate it."},
+	{0},
+};
+
 static const struct cli_arg create_args[] = {
 	{.name = "NAME", .summary = "What the volume is to be called."},
 	{0},
@@ -431,13 +489,59 @@ static const struct cli_cmd cmds[] = {
 		.opts = check_opts,
 		.run = csv_check_cmd,
 	},
+	{
+		.verb = "list",
+		.summary = "The volumes of this node and how they stand",
+		.run = csv_list_run,
+	},
+	{
+		.verb = "show",
+		.summary = "One volume: state, coordinator, locks, latencies, nodes",
+		.details =
+			"State is direct, redirected, paused or dead: whether files are read and "
+			"written on the device, through another node, wait, or this run of the "
+			"node was fenced. What only the coordinator knows is shown on its node.",
+		.args = name_args,
+		.run = csv_show_run,
+	},
+	{
+		.verb = "move",
+		.summary = "Have another node coordinate a volume",
+		.details =
+			"Asks godwit-csvd(8) of this node, which must be the coordinator now, to "
+			"finish and hand over. Who says who coordinates appoints the other node "
+			"then. Open files stay open.",
+		.examples = "godwit csv move vol1 --to n2",
+		.args = name_args,
+		.opts = move_opts,
+		.run = csv_move_run,
+	},
+	{
+		.verb = "add",
+		.summary = "Use a volume on this host, which is in no cluster",
+		.details =
+			"godwit-csvd(8) opens it now and whenever it starts. A volume that another "
+			"host uses is waited for.",
+		.examples = "godwit csv add /dev/disk/by-id/wwn-0x5000c500a1b2c3d4",
+		.args = check_args,
+		.run = csv_add_run,
+	},
+	{
+		.verb = "evict",
+		.summary = "Do not use a volume on this host any more",
+		.details = "What is on it stays.",
+		.args = name_args,
+		.run = csv_evict_run,
+	},
 	{0},
 };
 
 const struct cli_noun noun_csv = {
 	.name = "csv",
 	.summary = "Shared volumes of a cluster",
-	.details = "A shared volume lies on a device that every node reaches. Nodes cannot use one "
-		   "yet in this version: it can be made, verified and repaired.",
+	.details =
+		"A shared volume lies on a device that every node reaches. create and check work "
+		"on the device itself, while nobody uses it; the others ask godwit-csvd(8) of "
+		"this node.",
 	.cmds = cmds,
 };

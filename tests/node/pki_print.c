@@ -4,12 +4,15 @@
  * pki_print - certificates for tests that are scripts.
  *
  * pki_print NAME                                JSON: a new CA and a node's certificate and key
+ * pki_print --nodes NAME...                     JSON: a new CA, and for each node the same
  * pki_print NAME CA_PEM CA_KEY NODE_KEY DAYS    PEM: a certificate of that CA for that key, issued
  *                                               so many days ago and valid for 825
  */
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fs.h"
 #include "base/json.h"
@@ -17,21 +20,39 @@
 
 #define DAY_S 86400
 
-static int print_new(const char *name)
+static void add_node(struct json_build *b, struct pki *pki, const char *name)
+{
+	char *cert;
+	char *key;
+
+	pki_issue_pem(pki, TLS_KIND_NODE, name, pki_now_s(), &cert, &key);
+	json_add_str(b, "ca", pki->ca_cert);
+	json_add_str(b, "cert", cert);
+	json_add_str(b, "key", key);
+	tls_pem_free(key);
+	tls_pem_free(cert);
+}
+
+/* One node by itself, or each under its name. */
+static int print_new(char *const names[], bool many)
 {
 	struct json_build b;
 	struct pki pki;
 	json_t *json = NULL;
-	char *cert;
-	char *key;
 	char *text;
 
 	pki_create(&pki, "test");
-	pki_issue_pem(&pki, TLS_KIND_NODE, name, pki_now_s(), &cert, &key);
 	json_build_object(&b);
-	json_add_str(&b, "ca", pki.ca_cert);
-	json_add_str(&b, "cert", cert);
-	json_add_str(&b, "key", key);
+	for (uint32_t i = 0; many && names[i] != NULL; i++) {
+		struct json_build one;
+
+		json_build_object(&one);
+		add_node(&one, &pki, names[i]);
+		json_add_build(&b, names[i], &one);
+	}
+	if (!many) {
+		add_node(&b, &pki, names[0]);
+	}
 	if (json_build_end(&b, &json) != 0) {
 		return 1;
 	}
@@ -39,8 +60,6 @@ static int print_new(const char *name)
 	(void)printf("%s\n", text);
 	free(text);
 	json_decref(json);
-	tls_pem_free(key);
-	tls_pem_free(cert);
 	pki_destroy(&pki);
 	return 0;
 }
@@ -86,11 +105,15 @@ static int print_old(char *argv[])
 int main(int argc, char *argv[])
 {
 	if (argc == 2) {
-		return print_new(argv[1]);
+		return print_new(argv + 1, false);
+	}
+	if (argc > 2 && strcmp(argv[1], "--nodes") == 0) {
+		return print_new(argv + 2, true);
 	}
 	if (argc == 6) {
 		return print_old(argv);
 	}
-	(void)fprintf(stderr, "usage: pki_print NAME [CA_PEM CA_KEY NODE_KEY DAYS]\n");
+	(void)fprintf(stderr,
+	              "usage: pki_print NAME [CA_PEM CA_KEY NODE_KEY DAYS] | --nodes NAME...\n");
 	return 2;
 }

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BIN_GODWIT_CSV_H
+#define BIN_GODWIT_CSV_H
+
+/* csv.c works on devices, csv_service.c talks to godwit-csvd. Commands: as cli_cmd.run. */
+
+#include "base/api/api.h"
+#include "base/attr.h"
+#include "base/cli/cli.h"
+
+struct errbuf;
+struct json_t;
+
+/* csvd_call() - ask godwit-csvd of this host, or of --host. As godwit_call(). */
+MUST_USE int csvd_call(const struct cli_call *call, enum api_method method, const char *path,
+                       const struct json_t *body, struct json_t **out, struct errbuf *eb);
+
+int csv_list_run(const struct cli_call *call, void *arg);
+int csv_show_run(const struct cli_call *call, void *arg);
+int csv_move_run(const struct cli_call *call, void *arg);
+int csv_evict_run(const struct cli_call *call, void *arg);
+
+#endif

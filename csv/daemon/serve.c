@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* serve - connections that other nodes make: whose they are, which volume they mean. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "csv/daemon/daemon_int.h"
+
+#define TAG "csv-serve"
+#define BACKLOG 64
+
+/* Requests of clients are short: no data comes this way. */
+#define MESSAGE_MAX (64u << 10)
+
+static void session_free(struct session *s)
+{
+	if (s->v != NULL && s->v->sessions[s->node] == s) {
+		s->v->sessions[s->node] = NULL;
+		if (s->v->coord.coord != NULL && !s->v->coord.stopping) {
+			csv_coord_disconnected(s->v->coord.coord, s->node);
+		}
+	}
+	list_del(&s->link);
+	s->d->sessions_count--;
+	free(s);
+}
+
+void serve_drop(struct session *s)
+{
+	csv_link_destroy(s->conn);
+	session_free(s);
+}
+
+void serve_drop_all(struct csv_volume *v)
+{
+	for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
+		if (v->sessions[i] != NULL) {
+			serve_drop(v->sessions[i]);
+		}
+	}
+}
+
+static struct csv_volume *volume_of(const struct csv_daemon *d, const struct guid *id)
+{
+	list_for_each(link, &d->volumes)
+	{
+		struct csv_volume *v = list_entry(link, struct csv_volume, link);
+
+		if ((v->phase == VOLUME_READY || v->phase == VOLUME_LEAVING) &&
+		    guid_equal(&v->super.volume, id)) {
+			return v;
+		}
+	}
+	return NULL;
+}
+
+/* Not now, not here: it tries again, there or elsewhere. */
+static void refuse(struct session *s, const struct csv_msg *hello, int status)
+{
+	const struct csv_msg msg = {
+		.type = CSV_MSG_WELCOME,
+		.term = hello->term,
+		.status = status,
+	};
+
+	if (csv_link_send(s->conn, &msg) != 0) {
+		log_debug(TAG, "not said name=%s", s->peer.name);
+	}
+	csv_link_end(s->conn);
+}
+
+static int hello(struct session *s, const struct csv_msg *msg)
+{
+	static struct log_limit limit;
+	const struct csv_msg_hello *h = &msg->hello;
+	const struct csv_daemon_members *m = s->d->members;
+	struct csv_volume *v = volume_of(s->d, &h->volume);
+
+	if (!daemon_knows(s->d, h->node, &s->peer) || h->node == m->self) {
+		log_limited(&limit, LOG_LEVEL_WARN, TAG,
+		            "says that it is another one name=%s node=%u", s->peer.name, h->node);
+		return -EACCES;
+	}
+	if (v == NULL || !coordinator_answers(v)) {
+		refuse(s, msg, v == NULL ? -ENXIO : -EAGAIN);
+		return 0;
+	}
+	if (v->sessions[h->node] != NULL) {
+		serve_drop(v->sessions[h->node]); /* its new connection replaces the old one */
+	}
+	s->v = v;
+	s->node = h->node;
+	v->sessions[h->node] = s;
+	return 0;
+}
+
+static int on_message(void *arg, const struct csv_msg *msg)
+{
+	struct session *s = arg;
+	struct csv_volume *v;
+	int err = 0;
+
+	if (s->v == NULL) {
+		err = msg->type == CSV_MSG_HELLO ? hello(s, msg) : -EPROTO;
+	} else if (msg->type == CSV_MSG_HELLO && msg->hello.node != s->node) {
+		err = -EPROTO;
+	}
+	if (err != 0 || s->v == NULL) {
+		return err;
+	}
+	v = s->v;
+	if (!coordinator_answers(v)) {
+		return v->coord.coord != NULL && !v->coord.stopping ? 0 : -ESHUTDOWN;
+	}
+	err = coordinator_receive(v, s->node, msg);
+	volume_pump(v);
+	return err;
+}
+
+static void on_ready(void *arg, const struct tls_peer *peer)
+{
+	struct session *s = arg;
+
+	if (peer->kind != TLS_KIND_NODE) {
+		csv_link_end(s->conn);
+		return;
+	}
+	s->peer = *peer;
+}
+
+static void on_closed(void *arg, int err, const char *why)
+{
+	static struct log_limit limit;
+	struct session *s = arg;
+
+	log_limited(&limit, s->peer.name[0] == '\0' ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, TAG,
+	            "connection closed name=%s error=%d why=\"%s\"",
+	            s->peer.name[0] != '\0' ? s->peer.name : "-", -err, why);
+	session_free(s); /* the link frees itself */
+}
+
+static const struct csv_link_ops link_ops = {on_ready, on_message, on_closed};
+
+static void take(struct csv_daemon *d, int fd)
+{
+	struct session *s = gw_calloc(1, sizeof(*s));
+	const struct csv_link_cfg cfg = {
+		.loop = d->cfg.loop,
+		.tls = d->tls,
+		.ops = &link_ops,
+		.arg = s,
+		.message_max = MESSAGE_MAX,
+	};
+
+	if (s == NULL || d->sessions_count >= SESSIONS_MAX) {
+		free(s);
+		(void)close(fd);
+		return;
+	}
+	if (csv_link_accept(&cfg, fd, &s->conn, NULL) != 0) {
+		free(s);
+		return;
+	}
+	s->d = d;
+	s->since_ns = clock_boot_ns();
+	list_add_tail(&d->sessions, &s->link);
+	d->sessions_count++;
+}
+
+static void on_accept(int fd, uint32_t events, void *arg)
+{
+	struct csv_daemon *d = arg;
+
+	(void)events;
+	for (uint32_t i = 0; i < 16; i++) {
+		int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (conn < 0) {
+			return;
+		}
+		take(d, conn);
+	}
+}
+
+void serve_sweep(struct csv_daemon *d, uint64_t now_ns)
+{
+	list_for_each_safe(link, &d->sessions)
+	{
+		struct session *s = list_entry(link, struct session, link);
+
+		if ((s->v == NULL && now_ns - s->since_ns > HELLO_NS) ||
+		    (s->v != NULL && csv_link_silent_ns(s->conn) > SILENT_NS)) {
+			serve_drop(s);
+		}
+	}
+}
+
+static int address(const char *text, uint16_t port, struct sockaddr_storage *out, socklen_t *len)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+
+	memset(out, 0, sizeof(*out));
+	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
+		memcpy(out, &v4, sizeof(v4));
+		*len = sizeof(v4);
+		return 0;
+	}
+	if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1) {
+		memcpy(out, &v6, sizeof(v6));
+		*len = sizeof(v6);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_storage addr = {0};
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	socklen_t len = sizeof(addr);
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
+		return 0;
+	}
+	memcpy(&v4, &addr, sizeof(v4));
+	memcpy(&v6, &addr, sizeof(v6));
+	return ntohs(addr.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
+}
+
+static int listen_at(const struct sockaddr_storage *where, socklen_t len)
+{
+	int one = 1;
+	int zero = 0;
+	int fd = socket(where->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0) {
+		return -errno;
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (where->ss_family == AF_INET6) { /* "::" means IPv4 too */
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	}
+	if (bind(fd, (const struct sockaddr *)where, len) != 0 || listen(fd, BACKLOG) != 0) {
+		int err = -errno;
+
+		(void)close(fd);
+		return err;
+	}
+	return fd;
+}
+
+int serve_start(struct csv_daemon *d, const char *addr, uint16_t port, struct errbuf *eb)
+{
+	struct sockaddr_storage where;
+	socklen_t len = 0;
+
+	if (address(addr, port, &where, &len) != 0) {
+		return errbuf_set(eb, -EINVAL, "\"%.60s\" is no numeric IP address", addr);
+	}
+	d->listen_fd = listen_at(&where, len);
+	if (d->listen_fd < 0) {
+		return errbuf_sys(eb, d->listen_fd, "cannot listen on %s port %u", addr, port);
+	}
+	d->port = port_of(d->listen_fd);
+
+	int err = loop_fd_add(d->cfg.loop, d->listen_fd, LOOP_READ, on_accept, d, &d->listen_watch);
+
+	return err != 0 ? errbuf_sys(eb, err, "listen") : 0;
+}
+
+void serve_stop(struct csv_daemon *d)
+{
+	loop_fd_del(d->listen_watch);
+	d->listen_watch = NULL;
+	if (d->listen_fd >= 0) {
+		(void)close(d->listen_fd);
+		d->listen_fd = -1;
+	}
+	list_for_each_safe(link, &d->sessions)
+	{
+		serve_drop(list_entry(link, struct session, link));
+	}
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* show - how a volume stands, for people and for who fills in the members. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "csv/daemon/daemon_int.h"
+#include "csv/slot/csv_slot_io.h"
+
+#define TAG "csv-volume"
+
+const char *csv_volume_state_name(enum csv_volume_state state)
+{
+	switch (state) {
+	case CSV_VOLUME_DIRECT:
+		return "direct";
+	case CSV_VOLUME_REDIRECTED:
+		return "redirected";
+	case CSV_VOLUME_PAUSED:
+		return "paused";
+	case CSV_VOLUME_DEAD:
+		return "dead";
+	}
+	return "?";
+}
+
+static const char *client_name(enum csv_client_state state)
+{
+	switch (state) {
+	case CSV_CLIENT_OFFLINE:
+		return "offline";
+	case CSV_CLIENT_HELLO:
+		return "hello";
+	case CSV_CLIENT_RECLAIM:
+		return "reclaim";
+	case CSV_CLIENT_ACTIVE:
+		return "active";
+	case CSV_CLIENT_DEAD:
+		return "dead";
+	}
+	return "?";
+}
+
+/* Why what is asked for waits; NULL = it does not. */
+static const char *paused_by(const struct csv_volume *v, uint64_t now_ns)
+{
+	switch (v->phase) {
+	case VOLUME_OPENING:
+		return "opening";
+	case VOLUME_JOINING:
+		return "slot";
+	case VOLUME_FAILED:
+		return "device";
+	case VOLUME_LEAVING:
+		return "leaving";
+	case VOLUME_DEAD:
+		return "fenced";
+	case VOLUME_READY:
+		break;
+	}
+	if (!volume_may_write(v, now_ns)) {
+		return "lease";
+	}
+	return csv_client_state(v->client) != CSV_CLIENT_ACTIVE ? "coordinator" : NULL;
+}
+
+/* Has it changed? */
+void volume_look(struct csv_volume *v, uint64_t now_ns)
+{
+	const char *by = paused_by(v, now_ns);
+	enum csv_volume_state state = v->phase == VOLUME_DEAD ? CSV_VOLUME_DEAD
+	                              : by != NULL            ? CSV_VOLUME_PAUSED
+	                                                      : CSV_VOLUME_DIRECT;
+
+	by = by != NULL ? by : "";
+	if (state == v->said && strcmp(by, v->said_reason) == 0 && v->since_ns != 0) {
+		return;
+	}
+	v->said = state;
+	v->said_reason = by;
+	v->since_ns = now_ns;
+	log_info(TAG, "state volume=%s state=%s reason=%s", v->cfg.name,
+	         csv_volume_state_name(state), by[0] != '\0' ? by : "-");
+}
+
+/* ---- latencies ---- */
+
+/* Four buckets per power of two [us]: the error is below a fifth. */
+static uint32_t bucket_of(uint64_t ns)
+{
+	uint64_t us = ns / NS_PER_US;
+	uint32_t power = 0;
+
+	if (us < 4) {
+		return (uint32_t)us;
+	}
+	while (us >> power >= 8) {
+		power++;
+	}
+
+	uint32_t index = 4 * (power + 1) + (uint32_t)(us >> power) - 4;
+
+	return index < LATENCY_BUCKETS ? index : LATENCY_BUCKETS - 1;
+}
+
+static uint64_t bucket_end_ns(uint32_t index)
+{
+	if (index < 4) {
+		return (index + 1) * NS_PER_US;
+	}
+	return ((uint64_t)(index % 4) + 5) * NS_PER_US << (index / 4 - 1);
+}
+
+void latency_add(struct latency *l, uint64_t ns)
+{
+	l->count++;
+	l->max_ns = ns > l->max_ns ? ns : l->max_ns;
+	l->buckets[bucket_of(ns)]++;
+}
+
+static uint64_t quantile(const struct latency *l, uint32_t permille)
+{
+	uint64_t rank = (l->count * permille + 999) / 1000;
+	uint64_t seen = 0;
+
+	for (uint32_t i = 0; i < LATENCY_BUCKETS; i++) {
+		seen += l->buckets[i];
+		if (seen >= rank) {
+			return bucket_end_ns(i) < l->max_ns ? bucket_end_ns(i) : l->max_ns;
+		}
+	}
+	return l->max_ns;
+}
+
+void latency_get(const struct latency *l, struct csv_volume_latency *out)
+{
+	*out = (struct csv_volume_latency){.count = l->count, .max_ns = l->max_ns};
+	if (l->count != 0) {
+		out->p50_ns = quantile(l, 500);
+		out->p99_ns = quantile(l, 990);
+	}
+}
+
+/* ---- all of it ---- */
+
+static const char *detail(const struct csv_volume *v)
+{
+	if (v->phase == VOLUME_FAILED || v->phase == VOLUME_DEAD) {
+		return v->why.text;
+	}
+	if (strcmp(v->said_reason, "coordinator") == 0) {
+		return v->cfg.coordinator >= CSV_MSG_NODES ? "nobody was appointed yet"
+		       : v->coord.failed                   ? v->coord.why.text
+		       : v->reach.why.text[0] != '\0'      ? v->reach.why.text
+		       : v->coord.coord != NULL            ? "it is being opened"
+		                                           : "not connected yet";
+	}
+	return "";
+}
+
+static void show_coordinator(const struct csv_volume *v, struct csv_volume_info *out)
+{
+	const struct coordinator *c = &v->coord;
+
+	out->coord_why = c->failed ? c->why.text : "";
+	out->moved_to = c->moved_to;
+	if (c->failed) {
+		out->coord = "failed";
+	}
+	if (c->coord == NULL) {
+		return;
+	}
+	out->coord = csv_coord_state_name(csv_coord_state(c->coord, NULL));
+	csv_coord_get_stats(c->coord, &out->coord_stats);
+	csv_lock_get_stats(csv_coord_locks(c->coord), &out->locks);
+	out->lock_waits = (struct csv_volume_latency){
+		.count = out->locks.granted_later,
+		.p50_ns = csv_lock_wait_ns(csv_coord_locks(c->coord), 500),
+		.p99_ns = csv_lock_wait_ns(csv_coord_locks(c->coord), 990),
+		.max_ns = out->locks.wait_max_ns,
+	};
+	memcpy(out->fence_wanted, c->fence_wanted, sizeof(out->fence_wanted));
+	for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
+		out->sessions |= (uint64_t)(v->sessions[i] != NULL) << i;
+	}
+	if (v->reach.how == REACH_LOCAL) {
+		out->sessions |= 1ull << v->d->members->self;
+	}
+}
+
+void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out)
+{
+	*out = (struct csv_volume_info){
+		.name = v->cfg.name,
+		.device = v->cfg.device,
+		.state = v->said,
+		.reason = v->said_reason,
+		.detail = detail(v),
+		.since_ns = v->since_ns,
+		.coordinator = v->cfg.coordinator,
+		.term = v->cfg.term != 0 ? v->cfg.term : v->coord.term,
+		.client = "none",
+		.slot = "none",
+		.coord_why = "",
+		.moved_to = CSV_MSG_NODES,
+		.stat_known = v->stat_known,
+		.stat = v->stat,
+	};
+	if (v->client != NULL) {
+		out->id = v->super.volume;
+		out->client = client_name(csv_client_state(v->client));
+		out->connected = csv_client_state(v->client) == CSV_CLIENT_ACTIVE;
+	}
+	if (v->slot != NULL) {
+		const struct csv_slot *s = csv_slot_io_slot(v->slot);
+
+		out->slot = csv_slot_state_name(s->state);
+		for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
+			out->life[i] = s->peers[i].life;
+		}
+	}
+	latency_get(&v->meta, &out->meta);
+	show_coordinator(v, out);
+}

@@ -103,8 +103,7 @@ static int open_ha(struct ha_api *api, struct errbuf *eb)
 
 	timing_default(&cfg.timing);
 	if (api->place.token_ms != 0) {
-		cfg.timing.token_ms = api->place.token_ms;
-		cfg.timing.consensus_ms = api->place.token_ms + api->place.token_ms / 5;
+		timing_for_token(api->place.token_ms, &cfg.timing);
 	}
 	err = timing_init(&cfg.timing, &t, eb);
 	if (err != 0) {

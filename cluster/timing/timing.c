@@ -10,6 +10,7 @@
 
 /* corosync refuses a token below 30 ms times (retransmits + 0.2), 4 retransmits; below half a
  * second rings re-form under load without a fault (measured on two busy cores). */
+#define RING_MS 20u /* to form a ring, once consensus is reached; measured */
 #define TOKEN_MS_MIN 500u
 #define TOKEN_MS_MAX 60000u
 #define LEASE_MS_MIN 2000u
@@ -47,6 +48,26 @@ static uint64_t ns(uint32_t ms)
 	return ms * NS_PER_MS;
 }
 
+/* How long no renewal is committed, at most, while a ring forms without a dead node [ms]. */
+static uint64_t gap_ms(const struct timing_cfg *c)
+{
+	return (uint64_t)c->renew_ms + c->token_ms + c->consensus_ms + RING_MS + c->install_ms;
+}
+
+void timing_for_token(uint32_t token_ms, struct timing_cfg *cfg)
+{
+	timing_default(cfg);
+	cfg->token_ms = token_ms;
+	cfg->consensus_ms = token_ms + token_ms / 5 + 1;
+
+	/* The gap fits in 0.6 L; whole seconds are easier to remember. */
+	uint64_t lease_ms = (gap_ms(cfg) * 10 / 6 + 1000) / 1000 * 1000;
+
+	if (lease_ms > cfg->lease_ms) {
+		cfg->lease_ms = (uint32_t)lease_ms;
+	}
+}
+
 /* @span on a clock that may be slow, seen on one that may be fast; rounded up. */
 static uint64_t stretched(uint64_t span_ns, uint32_t drift_ppm)
 {
@@ -69,7 +90,7 @@ static void derive(const struct timing_cfg *c, struct timing *t)
 		.cfg = *c,
 		/* The token is held for up to a sixth of its time when a node dies; measured. */
 		.detect_min_ns = ns(c->token_ms) + ns(c->consensus_ms) - ns(c->token_ms) / 6,
-		.detect_max_ns = ns(c->token_ms) + ns(c->consensus_ms) + 20 * NS_PER_MS,
+		.detect_max_ns = ns(c->token_ms) + ns(c->consensus_ms) + ns(RING_MS),
 		.warn_ns = lease / 2,
 		.pause_ns = lease / 10 * 6,
 		.kill_ns = lease / 10 * 8,
@@ -176,7 +197,7 @@ int timing_init(const struct timing_cfg *cfg, struct timing *out, struct errbuf 
 
 	/* No renewal is committed while a ring re-forms. Whoever survives must not come near the
 	 * rung where its own VMs stop: else one dead node resets all. */
-	uint64_t gap = t.renew_ns + t.detect_max_ns + ns(cfg->install_ms);
+	uint64_t gap = gap_ms(cfg) * NS_PER_MS;
 
 	if (gap > t.pause_ns) {
 		uint64_t need_ms = (gap * 10 / 6 + NS_PER_MS - 1) / NS_PER_MS;

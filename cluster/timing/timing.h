@@ -82,6 +82,13 @@ void timing_default(struct timing_cfg *cfg);
 void timing_fast(struct timing_cfg *cfg);
 
 /*
+ * timing_for_token() - the default for a cluster whose token is @token_ms: the lease is as long as
+ * survivors need that wait for a ring, 10 s at least. timing_init() accepts it if it accepts the
+ * token.
+ */
+void timing_for_token(uint32_t token_ms, struct timing_cfg *cfg);
+
+/*
  * timing_init() - derive and check.
  * Returns 0; -EINVAL the values contradict each other: @eb says which and what would do; then
  * *out is untouched.

@@ -28,6 +28,22 @@ static void the_values_that_ship_are_accepted(void **state)
 	assert_int_equal(timing_init(&cfg, &t, &eb), 0);
 }
 
+static void every_token_has_a_lease(void **state)
+{
+	(void)state;
+	for (uint32_t token_ms = 500; token_ms <= 60000; token_ms += 100) {
+		struct timing_cfg cfg;
+		struct timing t;
+		struct errbuf eb = {0};
+
+		timing_for_token(token_ms, &cfg);
+		assert_int_equal(timing_init(&cfg, &t, &eb), 0);
+		assert_true(cfg.lease_ms >= 10000);
+		/* Not much longer than needed. */
+		assert_true(cfg.lease_ms == 10000 || cfg.lease_ms <= 6 * token_ms + 4000);
+	}
+}
+
 /* What the whole argument rests on, for every configuration that is accepted. */
 static void the_ladder_ends_before_the_others_conclude(void **state)
 {
@@ -191,6 +207,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_values_that_ship_are_accepted),
+		cmocka_unit_test(every_token_has_a_lease),
 		cmocka_unit_test(the_ladder_ends_before_the_others_conclude),
 		cmocka_unit_test(contradictions_are_refused_with_a_way_out),
 		cmocka_unit_test(the_way_out_that_a_hint_names_is_one),

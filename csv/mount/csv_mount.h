@@ -142,8 +142,8 @@ MUST_USE int csv_mount_create(const struct csv_mount_cfg *cfg, struct csv_mount 
                               struct errbuf *eb);
 
 /* csv_mount_stop() - unmount, in any case: processes that have files open get ENOTCONN from then
- * on. What was written is flushed, then ops->stopped() is called (not from inside). Twice is
- * fine. */
+ * on. What was written is flushed, then ops->stopped() is called (not from inside), when all asks
+ * are answered. Twice is fine. */
 void csv_mount_stop(struct csv_mount *m);
 
 /* csv_mount_destroy() - free it, after ops->stopped() was called. NULL is fine. */
@@ -160,9 +160,9 @@ void csv_mount_answer(struct csv_mount_ask *ask, int result, const struct csv_la
  */
 void csv_mount_recall(struct csv_mount *m, uint64_t lease);
 
-/* csv_mount_lost() - this handle and its leases are gone (fenced, or given to somebody else): its
- * requests end with -ESTALE until it is opened anew. */
-void csv_mount_lost(struct csv_mount *m, uint64_t handle);
+/* csv_mount_lost() - this handle, or this lease, is gone (fenced, or given to somebody else): requests
+ * for its file end with -ESTALE until all have closed it. @number: 0 = all that there are. */
+void csv_mount_lost(struct csv_mount *m, uint64_t number);
 
 /* csv_mount_kick() - rights or connections changed: look at once at what waits. */
 void csv_mount_kick(struct csv_mount *m);

@@ -415,6 +415,7 @@ static int for_data(int result)
 	case EDQUOT:
 		return -ENOSPC;
 	case ECANCELED:
+	case EMFILE: /* too many leases: it gets better */
 		return -EAGAIN;
 	default:
 		return -EIO;

@@ -396,6 +396,9 @@ static int check_cfg(const struct csv_mount_cfg *cfg, struct errbuf *eb)
 	if (cfg->name == NULL || cfg->name[0] == '\0' || strpbrk(cfg->name, ", \\\n") != NULL) {
 		return errbuf_set(eb, -EINVAL, "a volume's name has no commas and blanks");
 	}
+	if (strlen(cfg->name) >= MOUNT_NAME_MAX) {
+		return errbuf_set(eb, -EINVAL, "the volume's name is too long");
+	}
 	return 0;
 }
 
@@ -405,6 +408,8 @@ static void init(struct csv_mount *m, const struct csv_mount_cfg *cfg)
 	                        &m->idle,  &m->free_slots, &m->want_slot};
 
 	m->cfg = *cfg;
+	memcpy(m->name, cfg->name, strlen(cfg->name) + 1);
+	m->cfg.name = m->name;
 	m->fd = -1;
 	m->max_files = cfg->files_max != 0 ? cfg->files_max : 1024;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
@@ -467,6 +472,7 @@ int csv_mount_create(const struct csv_mount_cfg *cfg, struct csv_mount **out, st
 		release(m);
 		return err;
 	}
+	m->cfg.path = NULL;
 	*out = m;
 	return 0;
 }
@@ -513,15 +519,16 @@ void csv_mount_recall(struct csv_mount *m, uint64_t lease)
 	mount_submit(m);
 }
 
-void csv_mount_lost(struct csv_mount *m, uint64_t handle)
+void csv_mount_lost(struct csv_mount *m, uint64_t number)
 {
 	list_for_each_safe(link, &m->files)
 	{
 		struct file *f = list_entry(link, struct file, link);
 
-		if (f->handle == handle) {
-			log_warn(TAG, "file lost ino=%llu handle=%llu",
-			         (unsigned long long)f->node->ino, (unsigned long long)handle);
+		if (!f->lost &&
+		    (number == 0 || f->handle == number || file_lease_find(f, number))) {
+			log_warn(TAG, "file lost volume=%s ino=%llu number=%llu", m->cfg.name,
+			         (unsigned long long)f->node->ino, (unsigned long long)number);
 			file_lose(f);
 		}
 	}

@@ -45,7 +45,8 @@ struct node;
 /* A page before (head of the request, then the first block), the data, room to move it by less
  * than a block, a page behind (the last block). */
 #define MOUNT_SLOT_BYTES (MOUNT_IO_MAX + 4u * MOUNT_BLOCK)
-#define MOUNT_NAMES 64u /* of one list */
+#define MOUNT_NAME_MAX 128u /* of the volume, with NUL */
+#define MOUNT_NAMES 64u     /* of one list */
 #define MOUNT_LEASES 32u
 #define MOUNT_LAYOUTS 8u
 #define MOUNT_REFUSALS 8u
@@ -231,7 +232,8 @@ struct file {
 };
 
 struct csv_mount {
-	struct csv_mount_cfg cfg;
+	struct csv_mount_cfg cfg; /* without path; name is @name */
+	char name[MOUNT_NAME_MAX];
 	struct fuse_session *se; /* owned */
 	int fd;                  /* borrowed: the session's */
 	struct loop_fd *watch;

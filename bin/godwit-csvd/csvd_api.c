@@ -172,14 +172,16 @@ static int start(struct csvd_api *api, const struct csvd_api_cfg *cfg, struct er
 	api->state_dir = gw_strdup(cfg->state_dir);
 	api->listen_addr = gw_strdup(cfg->listen_addr);
 	api->file = gw_asprintf("%s/csvd.json", cfg->state_dir);
+	api->mount_dir = gw_asprintf("%s/csv", cfg->state_dir);
 	api->members = gw_calloc(1, sizeof(*api->members));
 	if (api->state_dir == NULL || api->listen_addr == NULL || api->file == NULL ||
-	    api->members == NULL) {
+	    api->mount_dir == NULL || api->members == NULL) {
 		return errbuf_sys(eb, -ENOMEM, "control interface");
 	}
 	err = alone_load(api, eb);
 	if (err == 0) {
 		daemon.node_id = api->node_id;
+		daemon.mount_dir = api->mount_dir;
 		err = csv_daemon_create(&daemon, &api->daemon, eb);
 	}
 	if (err == 0) {
@@ -232,6 +234,7 @@ void csvd_api_destroy(struct csvd_api *api)
 	tls_ctx_destroy(api->tls);
 	free(api->members);
 	free(api->file);
+	free(api->mount_dir);
 	free(api->listen_addr);
 	free(api->state_dir);
 	free(api);

@@ -37,6 +37,7 @@ struct csvd_api {
 	struct tls_ctx *tls;       /* owned; NULL = no certificate (yet) */
 	char *state_dir;           /* owned */
 	char *file;                /* owned: STATE/csvd.json */
+	char *mount_dir;           /* owned: STATE/csv */
 	char *listen_addr;         /* owned */
 	uint16_t port;
 	bool listening;

@@ -13,6 +13,7 @@
  *	coordinator.c  performs the I/O of the coordinator, if this node is it
  *	serve.c        takes connections of other nodes to it
  *	reach.c        connects this node's client to the coordinator, wherever that is
+ *	mounted.c      mounts it, once the client has been welcome
  *
  *	OPENING -> JOINING (the slot) -> READY -> LEAVING -> gone
  *	   `-----------'-> FAILED, and tries again
@@ -48,8 +49,9 @@ struct tls_ctx;
 #define CSV_DAEMON_ADDR_MAX 46u /* numeric, with NUL */
 
 struct csv_daemon_cfg {
-	struct loop *loop;   /* borrowed until csv_daemon_destroy() */
-	struct guid node_id; /* of this machine, in liveness slots */
+	struct loop *loop;     /* borrowed until csv_daemon_destroy() */
+	struct guid node_id;   /* of this machine, in liveness slots */
+	const char *mount_dir; /* volumes are mounted in it; NULL = not. Borrowed until the end */
 };
 
 struct csv_daemon_peer {

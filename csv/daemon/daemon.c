@@ -93,7 +93,8 @@ static void on_sweep(void *arg)
 	if (!d->stopping && create_missing(d, &eb) != 0) {
 		log_err(TAG, "cannot open text=\"%s\"", eb.text);
 	}
-	if (fn != NULL && (list_empty(&d->volumes) || now_ns >= d->stop_ns)) {
+	if (fn != NULL &&
+	    ((list_empty(&d->volumes) && list_empty(&d->mounts)) || now_ns >= d->stop_ns)) {
 		d->stop_fn = NULL;
 		fn(d->stop_arg);
 	}
@@ -111,6 +112,7 @@ int csv_daemon_create(const struct csv_daemon_cfg *cfg, struct csv_daemon **out,
 	d->cfg = *cfg;
 	d->listen_fd = -1;
 	list_init(&d->volumes);
+	list_init(&d->mounts);
 	list_init(&d->sessions);
 	d->members = gw_calloc(1, sizeof(*d->members));
 	err = d->members != NULL ? loop_timer_add(cfg->loop, SWEEP_NS, on_sweep, d, &d->sweep)
@@ -146,6 +148,7 @@ void csv_daemon_destroy(struct csv_daemon *d)
 	{
 		volume_destroy(list_entry(link, struct csv_volume, link));
 	}
+	mounted_orphans(d);
 	loop_timer_del(d->sweep);
 	free(d->members);
 	free(d);

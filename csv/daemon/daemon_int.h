@@ -6,7 +6,8 @@
  * The parts of csv_daemon and who calls whom:
  *
  *	daemon.c  members, the set of volumes     disk.c   a device on the loop
- *	volume.c  phases, slot, the pump          coordinator.c, serve.c, reach.c: csv_daemon.h
+ *	volume.c  phases, slot, the pump
+ *	coordinator.c, serve.c, reach.c, mounted.c: csv_daemon.h
  *
  * The pump (volume_pump()) is called after everything that happened, and moves what there is
  * between coordinator, client, connections and device until there is nothing more to move.
@@ -42,6 +43,7 @@ MUST_USE int disk_open(const char *path, struct loop *loop, void (*after)(void *
                        struct disk **out, struct errbuf *eb);
 void disk_close(struct disk *d); /* waits for what is in flight; completions are called */
 uint64_t disk_size_bytes(const struct disk *d);
+int disk_fd(const struct disk *d); /* borrowed */
 void disk_read(struct disk *d, struct disk_op *op, void *buf, size_t len, uint64_t at_bytes);
 void disk_write(struct disk *d, struct disk_op *op, const void *buf, size_t len, uint64_t at_bytes);
 void disk_flush(struct disk *d, struct disk_op *op);
@@ -155,6 +157,9 @@ struct csv_volume {
 	struct session *sessions[CSV_MSG_NODES];
 	struct latency meta;
 
+	struct mounted *mounted; /* owned; NULL = not */
+	uint64_t mount_retry_ns;
+
 	struct csv_volume_req stat_req;
 	bool stat_busy;
 	bool stat_known;
@@ -177,6 +182,7 @@ struct csv_daemon {
 	struct csv_members core;            /* the same for csv_coord */
 	struct timing timing;
 	struct list volumes;
+	struct list mounts; /* struct mounted, also of volumes that are gone */
 	struct list sessions;
 	uint32_t sessions_count;
 	int listen_fd;
@@ -220,6 +226,17 @@ bool coordinator_answers(const struct csv_volume *v);
 uint64_t coordinator_next_ns(const struct csv_volume *v);
 int coordinator_receive(struct csv_volume *v, uint32_t node, const struct csv_msg *msg);
 bool coordinator_say(struct csv_volume *v);
+
+/* mounted.c */
+/* mounted_start() - mount, if it is time to. */
+void mounted_start(struct csv_volume *v, uint64_t now_ns);
+/* mounted_stop() - unmount. Returns true when there is nothing left of it. */
+bool mounted_stop(struct csv_volume *v);
+/* mounted_lose() - the volume, or this run of the node, is gone: what is mounted ends alone. */
+void mounted_lose(struct csv_volume *v);
+void mounted_event(struct csv_volume *v, const struct csv_client_event *event);
+/* mounted_orphans() - the daemon goes. */
+void mounted_orphans(struct csv_daemon *d);
 
 /* serve.c */
 int serve_start(struct csv_daemon *d, const char *addr, uint16_t port, struct errbuf *eb);

@@ -125,6 +125,11 @@ static void started(struct disk *d, struct disk_op *op, int err)
 	}
 }
 
+int disk_fd(const struct disk *d)
+{
+	return d->fd;
+}
+
 void disk_read(struct disk *d, struct disk_op *op, void *buf, size_t len, uint64_t at_bytes)
 {
 	prepare(d, op, len);

@@ -66,6 +66,7 @@ static void die(struct csv_volume *v, const char *why)
 	log_err(TAG, "this run of the node is over volume=%s why=\"%s\"", v->cfg.name, why);
 	(void)errbuf_set(&v->why, -ESTALE, "%s", why);
 	v->phase = VOLUME_DEAD;
+	mounted_lose(v);
 	coordinator_stop(v);
 	if (v->client != NULL) {
 		reach_drop(v, clock_boot_ns(), why);
@@ -388,7 +389,8 @@ static void leave_step(struct csv_volume *v, uint64_t now_ns)
 	if (now_ns >= v->leave_ns || v->slot_over) {
 		v->gone = true;
 		loop_timer_arm(v->d->sweep, 0);
-	} else if (leave_bye(v, now_ns) && leave_coordinator(v) && !v->slot_leaving) {
+	} else if (mounted_stop(v) && leave_bye(v, now_ns) && leave_coordinator(v) &&
+	           !v->slot_leaving) {
 		v->slot_leaving = true;
 		csv_slot_io_leave(v->slot, slot_left, v);
 	}
@@ -422,7 +424,7 @@ static void refresh_stat(struct csv_volume *v, uint64_t now_ns)
 	csv_volume_submit(v, &v->stat_req);
 }
 
-/* Somebody waits for a lease of ours: nothing is written under it in this process. */
+/* Somebody waits for what we have, or it is gone. */
 static void take_events(struct csv_volume *v)
 {
 	struct csv_client_event event;
@@ -430,6 +432,7 @@ static void take_events(struct csv_volume *v)
 	while (csv_client_next_event(v->client, &event)) {
 		log_debug(TAG, "event volume=%s type=%d what=%d number=%" PRIu64, v->cfg.name,
 		          (int)event.type, (int)event.what, event.number);
+		mounted_event(v, &event);
 	}
 }
 
@@ -457,6 +460,7 @@ static void pump_round(struct csv_volume *v)
 		}
 	} while (any);
 	refresh_stat(v, now_ns);
+	mounted_start(v, now_ns);
 	if (v->phase == VOLUME_LEAVING) {
 		leave_step(v, now_ns);
 	}
@@ -602,6 +606,7 @@ void volume_destroy(struct csv_volume *v)
 		return;
 	}
 	v->gone = true;
+	mounted_lose(v);
 	coordinator_stop(v);
 	serve_drop_all(v);
 	if (v->client != NULL) {

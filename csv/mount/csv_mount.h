@@ -160,8 +160,9 @@ void csv_mount_answer(struct csv_mount_ask *ask, int result, const struct csv_la
  */
 void csv_mount_recall(struct csv_mount *m, uint64_t lease);
 
-/* csv_mount_lost() - this handle, or this lease, is gone (fenced, or given to somebody else): requests
- * for its file end with -ESTALE until all have closed it. @number: 0 = all that there are. */
+/* csv_mount_lost() - this handle, or this lease, is gone (fenced, or given to somebody else):
+ * requests for its file end with -ESTALE until all have closed it. @number: 0 = all that there are.
+ */
 void csv_mount_lost(struct csv_mount *m, uint64_t number);
 
 /* csv_mount_kick() - rights or connections changed: look at once at what waits. */

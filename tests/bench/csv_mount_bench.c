@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * csv_mount_bench [SECONDS [DEVICE]] - a mounted volume beside the device that it is on. Data: reads
- * and writes at the depth of a line's name, by io_uring past the page cache, on a file of the
+ * csv_mount_bench [SECONDS [DEVICE]] - a mounted volume beside the device that it is on. Data:
+ * reads and writes at the depth of a line's name, by io_uring past the page cache, on a file of the
  * volume (mount) and on a part of the device of the same length (device); they take turns in short
  * slices, so that what else the machine does hits them alike. "ratio" lines are mount / device.
  * Names: operations by one process, per second, each durable when it returns.

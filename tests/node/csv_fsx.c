@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * csv_fsx FILE SEED OPERATIONS [MAX_BYTES] - random operations on a file, each compared with a copy
- * in memory: reads, writes of any alignment, truncates, holes, zeroed ranges, reserved space,
- * flushes, closing and opening again, seeking data and holes. Says what it did before the first
- * difference. The file belongs to it alone.
+ * csv_fsx FILE SEED OPERATIONS [MAX_BYTES [END]] - random operations on a file, each compared with
+ * a copy in memory: reads, writes of any alignment, truncates, holes, zeroed ranges, reserved
+ * space, flushes, closing and opening again, seeking data and holes. Says what it did before the
+ * first difference. The file belongs to it alone. With END it goes on until that file exists.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -230,10 +230,11 @@ static void step(struct fsx *x)
 int main(int argc, char **argv)
 {
 	struct fsx x = {.max = 6u << 20};
+	const char *end = argc > 5 ? argv[5] : NULL;
 	uint64_t count;
 
 	if (argc < 4) {
-		(void)fprintf(stderr, "usage: csv_fsx FILE SEED OPERATIONS [MAX_BYTES]\n");
+		(void)fprintf(stderr, "usage: csv_fsx FILE SEED OPERATIONS [MAX_BYTES [END]]\n");
 		return 2;
 	}
 	x.path = argv[1];
@@ -247,7 +248,7 @@ int main(int argc, char **argv)
 	if (x.fd < 0) {
 		fail(&x, "create", 0);
 	}
-	for (x.count = 0; x.count < count; x.count++) {
+	for (x.count = 0; x.count < count || (end != NULL && access(end, F_OK) != 0); x.count++) {
 		step(&x);
 	}
 	do_reopen(&x);
@@ -255,6 +256,6 @@ int main(int argc, char **argv)
 	(void)close(x.fd);
 	free(x.good);
 	free(x.buf);
-	(void)printf("%llu operations, 0 differences\n", (unsigned long long)count);
+	(void)printf("%llu operations, 0 differences\n", (unsigned long long)x.count);
 	return 0;
 }

@@ -23,8 +23,15 @@ struct vmops_lease {
 };
 
 struct vmops {
-	/* Make the VM from its document and run it: AGENT_STARTED or AGENT_START_FAILED. */
-	void (*start)(void *arg, uint32_t role, uint64_t token);
+	/* Make the VM from its document and run it: AGENT_STARTED or AGENT_START_FAILED. @incoming:
+	 * it was handed over, its memory has come already. */
+	void (*start)(void *arg, uint32_t role, uint64_t token, bool incoming);
+	/* Move it to @node: AGENT_SENT when it stands still and everything is there, or
+	 * AGENT_SEND_FAILED. Until the log has decided it goes on nowhere. */
+	void (*send)(void *arg, uint32_t role, uint32_t node);
+	/* The log has given the VM with @token to the node that it was sent to. Called while an
+	 * entry is applied: note it only. */
+	void (*switched)(void *arg, uint32_t role, uint64_t token);
 	/* Shut the guest down: AGENT_EXITED. */
 	void (*stop)(void *arg, uint32_t role);
 	/* Kill its worker: AGENT_EXITED, when nothing of it runs or writes. */

@@ -8,6 +8,7 @@
 #include "base/errbuf.h"
 #include "base/json.h"
 #include "bin/godwit/godwit.h"
+#include "bin/godwit/node.h"
 
 static uint64_t number_of(const json_t *json, const char *key)
 {
@@ -39,13 +40,24 @@ static void put_stale(const struct cli_call *call, const json_t *json)
 	}
 }
 
+/* As a member, unless it is in maintenance. */
+static const char *state_of(const json_t *node)
+{
+	const char *drain = godwit_text(json_object_get(node, "ha"), "drain");
+
+	if (strcmp(drain, "active") == 0) {
+		return "draining";
+	}
+	return strcmp(drain, "done") == 0 ? "maintenance" : godwit_text(node, "state");
+}
+
 static void put_nodes(const struct cli_call *call, const json_t *json)
 {
 	const json_t *node;
 	size_t i;
 
-	godwit_put(call, "%-16s %4s  %-8s %-5s %5s  %-24s %s", "NODE", "ID", "STATE", "UP", "VOTES",
-	           "ADDRESSES", "INCARNATION");
+	godwit_put(call, "%-16s %4s  %-11s %-5s %5s %4s  %-24s %s", "NODE", "ID", "STATE", "UP",
+	           "VOTES", "VMS", "ADDRESSES", "INCARNATION");
 	godwit_end(call);
 	json_array_foreach(json_object_get(json, "nodes"), i, node)
 	{
@@ -56,10 +68,12 @@ static void put_nodes(const struct cli_call *call, const json_t *json)
 
 		(void)snprintf(text, sizeof(text), "%s%s%s", first != NULL ? first : "",
 		               second != NULL ? "," : "", second != NULL ? second : "");
-		godwit_put(call, "%-16s %4" PRIu64 "  %-8s %-5s %5" PRIu64 "  %-24s %.8s",
-		           godwit_text(node, "name"), number_of(node, "nodeid"),
-		           godwit_text(node, "state"), flag_of(node, "up") ? "yes" : "no",
-		           number_of(node, "votes"), text, godwit_text(node, "incarnation"));
+		godwit_put(call,
+		           "%-16s %4" PRIu64 "  %-11s %-5s %5" PRIu64 " %4" PRIu64 "  %-24s %.8s",
+		           godwit_text(node, "name"), number_of(node, "nodeid"), state_of(node),
+		           flag_of(node, "up") ? "yes" : "no", number_of(node, "votes"),
+		           number_of(json_object_get(node, "ha"), "vms"), text,
+		           godwit_text(node, "incarnation"));
 		godwit_end(call);
 	}
 }
@@ -513,6 +527,20 @@ static const struct cli_cmd node_cmds[] = {
          .details = "One that is up leaves in good order; one that is down is forgotten.",
          .args = arg_node,
          .run = node_evict_run},
+	{.verb = "drain",
+         .summary = "Empty a node for maintenance: its VMs of the cluster move to others, alive",
+         .details =
+                 "The node takes no VMs until godwit node resume. It is a job: it goes on if this "
+                 "command ends. VMs that are not highly available stay.",
+         .examples = "godwit node drain n3 --deadline 10m\ngodwit node drain n3 --cancel",
+         .args = arg_node,
+         .opts = node_drain_opts,
+         .run = node_drain_run},
+	{.verb = "resume",
+         .summary = "End the maintenance of a node: it takes VMs again",
+         .args = arg_node,
+         .opts = node_resume_opts,
+         .run = node_resume_run},
 	{0},
 };
 

@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "bin/godwitd/cluster_int.h"
 #include "bin/godwitd/peer.h"
+#include "cluster/role/role_table.h"
 
 #define CHECK_CALL_MS 5000u
 #define CHECK_ROUNDS 10u /* nodes that are not at the same entry are asked again */
@@ -23,6 +24,28 @@ static const struct view_member *view_of(const struct cluster_api *api, const js
 	               ? NULL
 	               : view_find(member_view(api->member),
 	                           (uint32_t)json_integer_value(json_object_get(node, "nodeid")));
+}
+
+/* What it is in the table of those who run the cluster's VMs; NULL = not in it. */
+static json_t *show_runs(const struct cluster_api *api, const json_t *node)
+{
+	static const char *const drains[ROLE_DRAIN_COUNT] = {"none", "active", "done"};
+	const struct role_table *t = member_roles(api->member);
+	json_int_t id = json_integer_value(json_object_get(node, "nodeid"));
+	const struct role_node *n =
+		id > 0 && id <= ROLE_NODES_MAX ? role_table_node(t, (uint32_t)id) : NULL;
+	json_int_t vms = 0;
+
+	if (n == NULL || n->state == ROLE_NODE_ABSENT) {
+		return NULL;
+	}
+	for (const struct role *r = role_table_next(t, 0); r != NULL;
+	     r = role_table_next(t, r->id)) {
+		vms += r->owner.node == n->id;
+	}
+	return json_pack("{s:s,s:I,s:s,s:I,s:b}", "state", role_node_state_name(n->state), "run",
+	                 (json_int_t)n->inc, "drain", drains[n->drain], "vms", vms, "lease_proof",
+	                 n->lease_proof);
 }
 
 /* A node as the API shows it. */
@@ -45,6 +68,11 @@ static json_t *show_node(const struct cluster_api *api, const struct db_object *
 	            0) {
 		json_decref(out);
 		return NULL;
+	}
+	json_t *runs = show_runs(api, o->doc);
+
+	if (runs != NULL) {
+		(void)json_object_set_new(out, "ha", runs);
 	}
 	return out;
 }

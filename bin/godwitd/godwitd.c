@@ -141,13 +141,6 @@ static int parts_cluster(const struct cli_call *call, const struct service_cfg *
 	return cluster_api_create(&cluster_cfg, &p->cluster, eb);
 }
 
-static bool is_the_clusters(void *arg, const char *name)
-{
-	const struct parts *p = arg;
-
-	return p->ha != NULL && ha_api_owns(p->ha, name);
-}
-
 static int parts_ha(const struct cli_call *call, const struct service_cfg *cfg,
                     struct service *service, struct parts *p, struct errbuf *eb)
 {
@@ -155,6 +148,8 @@ static int parts_ha(const struct cli_call *call, const struct service_cfg *cfg,
 		.loop = service_loop(service),
 		.manager = vm_api_manager(p->vms),
 		.vms = p->vms,
+		.server = p->server,
+		.jobs = p->jobs,
 		.run_dir = cfg->run_dir,
 		.watchdog = cli_text(call, "watchdog"),
 	};
@@ -195,6 +190,9 @@ static int parts_create(const struct cli_call *call, const struct service_cfg *c
 		err = peers_create(&peers_cfg, &p->peers, eb);
 	}
 	if (err == 0) {
+		err = parts_ha(call, cfg, service, p, eb);
+	}
+	if (err == 0) {
 		const struct move_api_cfg move_cfg = {
 			.loop = service_loop(service),
 			.server = p->server,
@@ -203,15 +201,12 @@ static int parts_create(const struct cli_call *call, const struct service_cfg *c
 			.jobs = p->jobs,
 			.certs = p->certs,
 			.peers = p->peers,
-			.owned = is_the_clusters,
-			.owned_arg = p,
+			.cluster = ha_api_moves(p->ha),
 			.port = (uint16_t)cli_number(call, "port", 0),
 		};
 
 		err = move_api_create(&move_cfg, &p->moves, eb);
-	}
-	if (err == 0) {
-		err = parts_ha(call, cfg, service, p, eb);
+		ha_api_set_moves(p->ha, p->moves);
 	}
 	return err != 0 ? err : parts_cluster(call, cfg, service, p, eb);
 }

@@ -36,8 +36,12 @@ static void on_ha_changed(void *arg)
 	struct ha_api *api = arg;
 
 	if (!api->stopped) {
+		if (api->moves != NULL) {
+			move_api_look(api->moves);
+		}
 		ha_vms_look(api);
 		ha_req_look(api);
+		ha_drain_look(api);
 	}
 }
 
@@ -161,6 +165,7 @@ static void on_closing(void *arg)
 	/* The VMs go on until their lease is over: whoever comes after us finds them. */
 	vm_api_set_ha(api->cfg.vms, NULL);
 	ha_req_stop(api);
+	ha_drain_stop(api);
 	ha_destroy(api->ha);
 	api->ha = NULL;
 	guard_close(api->guard);
@@ -188,10 +193,16 @@ int ha_api_create(const struct ha_api_cfg *cfg, struct ha_api **out, struct errb
 	}
 	api->cfg = *cfg;
 	list_init(&api->waits);
+	list_init(&api->drains);
 	api->hooks = (struct cluster_hooks){
 		.opened = on_opened, .changed = on_view_changed, .closing = on_closing, .arg = api};
 	ha_vms_ops(api);
 	ha_req_hooks(api);
+	ha_move_init(api);
+	if (ha_drain_routes(api) != 0) {
+		free(api);
+		return errbuf_sys(eb, -ENOMEM, "highly available VMs");
+	}
 	*out = api;
 	return 0;
 }
@@ -200,8 +211,10 @@ void ha_api_stop(struct ha_api *api)
 {
 	if (api != NULL) {
 		api->stopped = true;
+		api->moves = NULL;
 		vm_api_set_ha(api->cfg.vms, NULL);
 		ha_req_stop(api);
+		ha_drain_stop(api);
 	}
 }
 

@@ -22,15 +22,21 @@
 
 struct cluster_hooks;
 struct errbuf;
+struct api_server;
 struct ha_api;
+struct job_api;
 struct loop;
 struct manager;
+struct move_api;
+struct move_cluster;
 struct vm_api;
 
 struct ha_api_cfg {
 	struct loop *loop; /* borrowed until ha_api_destroy(), as the rest */
 	struct manager *manager;
 	struct vm_api *vms;
+	struct api_server *server;
+	struct job_api *jobs;
 	const char *run_dir;
 	/* "none"; "assume": a person's word that this node is reset when its lease is over, for
 	 * labs and tests; else a watchdog device. */
@@ -42,6 +48,10 @@ MUST_USE int ha_api_create(const struct ha_api_cfg *cfg, struct ha_api **out, st
 
 /* ha_api_hooks() - for cluster_api. */
 const struct cluster_hooks *ha_api_hooks(struct ha_api *api);
+
+/* ha_api_moves() - for move_api; ha_api_set_moves() - that, once it is there. */
+const struct move_cluster *ha_api_moves(struct ha_api *api);
+void ha_api_set_moves(struct ha_api *api, struct move_api *moves);
 
 /* ha_api_owns() - is the VM of that name the cluster's? */
 bool ha_api_owns(const struct ha_api *api, const char *name);

@@ -13,6 +13,7 @@
 #include "bin/godwitd/cluster_api.h"
 #include "bin/godwitd/ha_api.h"
 #include "bin/godwitd/ha_guard.h"
+#include "bin/godwitd/move_api.h"
 #include "bin/godwitd/vm_api.h"
 #include "cluster/ha/ha.h"
 #include "cluster/member/member.h"
@@ -32,9 +33,15 @@ struct ha_api {
 	char node[64];              /* our name there */
 	struct guard *guard;        /* owned; NULL: in no cluster, or it cannot be made */
 	struct ha *ha;              /* owned; the same */
-	struct list waits;          /* of struct ha_wait, owned */
+	struct move_cluster move_ops;
+	struct move_api *moves; /* borrowed; NULL: not there yet */
+	struct list drains;     /* of struct ha_drain, owned */
+	struct list waits;      /* of struct ha_wait, owned */
 	uint32_t wait_count;
 	uint64_t stop_by_ns[HA_ROLES_MAX]; /* [role - 1]: its guest was asked to stop; 0 = not */
+	/* [role - 1]: with which token it was sent away, and last went to another node. */
+	uint64_t sent_token[HA_ROLES_MAX];
+	uint64_t switched_token[HA_ROLES_MAX];
 	bool stopped;
 	struct errbuf trouble; /* why there is no ha */
 };
@@ -51,6 +58,20 @@ void ha_vms_look(struct ha_api *api);
 
 /* The VM of a role on this host, or NULL. */
 struct vm *ha_vms_find(const struct ha_api *api, uint32_t role);
+
+/* ---- ha_move.c ---- */
+
+void ha_move_init(struct ha_api *api);
+void ha_move_send(struct ha_api *api, uint32_t role, uint32_t node);
+
+/* A VM that comes: it may run already, and the log as we know it does not say so yet. */
+bool ha_move_expected(const struct ha_api *api, const struct guard_vm *g);
+
+/* ---- ha_drain.c ---- */
+
+MUST_USE int ha_drain_routes(struct ha_api *api);
+void ha_drain_look(struct ha_api *api);
+void ha_drain_stop(struct ha_api *api);
 
 /* ---- ha_req.c ---- */
 

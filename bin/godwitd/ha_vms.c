@@ -106,6 +106,10 @@ static int define(struct ha_api *api, const struct role *r, struct vm **out, str
 		json_decref(definition);
 		return errbuf_set(eb, -ENOENT, "%s has no definition", r->name);
 	}
+	if (old != NULL && (vm_state_get(old) == VM_ARRIVING || vm_state_get(old) == VM_MOVED)) {
+		json_decref(definition);
+		return errbuf_set(eb, -EBUSY, "a move of %s is not over yet", r->name);
+	}
 	if (old != NULL && vm_has_worker(old)) {
 		vm_cut(old);
 		json_decref(definition);
@@ -154,12 +158,33 @@ static int start(struct ha_api *api, const struct role *r, uint64_t token, struc
 	return 0;
 }
 
-static void op_start(void *arg, uint32_t role, uint64_t token)
+/* It has come: its worker waits for the word, or has had it from the source's. */
+static int take(struct ha_api *api, uint32_t role, uint64_t token, struct errbuf *eb)
+{
+	struct vm *vm = ha_vms_find(api, role);
+	struct guard_vm g;
+	int err = 0;
+
+	if (vm == NULL || !guard_find(api->guard, role, &g) || g.token != token) {
+		return errbuf_set(eb, -ENOENT, "it has not arrived");
+	}
+	if (vm_state_get(vm) == VM_ARRIVING) {
+		err = api->moves != NULL ? move_api_take(api->moves, vm, eb) : -ENOENT;
+	}
+	if (err == 0 && (vm_state_get(vm) == VM_RUNNING || vm_state_get(vm) == VM_PAUSED)) {
+		ha_vm_event(api->ha, role, AGENT_STARTED);
+	}
+	return err; /* one that has crashed: ha_vms_look() */
+}
+
+static void op_start(void *arg, uint32_t role, uint64_t token, bool incoming)
 {
 	struct ha_api *api = arg;
 	const struct role *r = role_of(api, role);
 	struct errbuf eb = {0};
-	int err = r != NULL ? start(api, r, token, &eb) : -ENOENT;
+	int err = r == NULL  ? -ENOENT
+	          : incoming ? take(api, role, token, &eb)
+	                     : start(api, r, token, &eb);
 
 	if (err != 0) {
 		log_err(HA_TAG, "not started vm=%s text=\"%s\" hint=\"%s\"",
@@ -205,10 +230,27 @@ static void op_stop(void *arg, uint32_t role)
 
 static void op_kill(void *arg, uint32_t role)
 {
-	struct vm *vm = ha_vms_find(arg, role);
+	struct ha_api *api = arg;
+	struct vm *vm;
 
-	if (vm != NULL && vm_has_worker(vm)) {
+	if (api->moves != NULL) {
+		move_api_look(api->moves); /* it may have gone to another node alive */
+	}
+	vm = ha_vms_find(api, role);
+	if (vm != NULL && vm_has_worker(vm) && vm_state_get(vm) != VM_MOVED) {
 		vm_cut(vm);
+	}
+}
+
+static void op_send(void *arg, uint32_t role, uint32_t node)
+{
+	ha_move_send(arg, role, node);
+}
+
+static void op_switched(void *arg, uint32_t role, uint64_t token)
+{
+	if (role <= HA_ROLES_MAX) {
+		((struct ha_api *)arg)->switched_token[role - 1] = token;
 	}
 }
 
@@ -264,6 +306,8 @@ void ha_vms_ops(struct ha_api *api)
 		.start = op_start,
 		.stop = op_stop,
 		.kill = op_kill,
+		.send = op_send,
+		.switched = op_switched,
 		.lease = op_lease,
 		.clear = op_clear,
 		.began = op_began,
@@ -278,7 +322,10 @@ void ha_vms_adopt(struct ha_api *api)
 	struct guard_vm g;
 
 	for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {
-		if (guard_at(api->guard, i, &g)) {
+		struct vm *vm = guard_at(api->guard, i, &g) ? vm_by_id(api, &g.id) : NULL;
+
+		/* One that is on its way here or away is not (any more) ours. */
+		if (vm != NULL && vm_state_get(vm) != VM_ARRIVING && vm_state_get(vm) != VM_MOVED) {
 			ha_adopt(api->ha, g.role, g.token);
 		}
 	}
@@ -301,6 +348,11 @@ static void look_at(struct ha_api *api, const struct guard_vm *g, uint64_t now_n
 	uint64_t stop_by_ns = api->stop_by_ns[g->role - 1];
 
 	if (vm != NULL && (vm_has_worker(vm) || vm_state_get(vm) == VM_STARTING)) {
+		enum vm_state state = vm_state_get(vm);
+
+		if (state == VM_ARRIVING || state == VM_MOVED || ha_move_expected(api, g)) {
+			return; /* the move is over soon, this way or that */
+		}
 		if (!ours) {
 			vm_cut(vm);
 		} else if (avm->stopping && stop_by_ns != 0 && now_ns > stop_by_ns) {

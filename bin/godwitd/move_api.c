@@ -62,6 +62,14 @@ static void move_resume(struct move_api *api)
 	}
 }
 
+void move_api_look(struct move_api *api)
+{
+	if (api->cfg.cluster != NULL && !api->stopped) {
+		move_out_look(api);
+		move_in_look(api);
+	}
+}
+
 int move_api_create(const struct move_api_cfg *cfg, struct move_api **out, struct errbuf *eb)
 {
 	struct move_api *api = gw_calloc(1, sizeof(*api));

@@ -37,13 +37,43 @@ struct job_api;
 struct loop;
 struct manager;
 struct move_api;
+struct move_cluster;
 struct peers;
 struct switch_api;
+struct vm;
+struct vm_move_peer;
 
 #define MOVE_OUT_MAX 2u /* at once; more wait in line */
 #define MOVE_IN_MAX 4u  /* at once; more are told to come back, and wait in the source's line */
 #define MOVE_STREAMS_DEFAULT 4u
 #define MOVE_STREAMS_MAX 16u
+
+/* What the cluster's log says of a move. */
+enum move_word {
+	MOVE_WAIT, /* nothing yet */
+	MOVE_GO,   /* the VM is the destination's */
+	MOVE_STAY  /* it is not */
+};
+
+/*
+ * VMs of the cluster: not the source's record decides whose they are but the cluster's log. Filled
+ * by ha_api. docs/decisions/0183.
+ */
+struct move_cluster {
+	bool (*owned)(void *arg, const char *name); /* is it one? */
+	/* Source: a person wants it on @to. move_api_send() will come. @peer: gets the address.
+	 * Returns 0; -errno. */
+	int (*ask)(void *arg, const char *name, struct vm_move_peer *peer, struct errbuf *eb);
+	void (*sent)(void *arg, const char *name);   /* source: all is there, it stands still */
+	void (*failed)(void *arg, const char *name); /* source: it did not go */
+	enum move_word (*leaves)(void *arg, const char *name);
+	/* Destination: may it come now? Returns 0; -EAGAIN not known yet; -errno. */
+	int (*expect)(void *arg, const char *name, struct errbuf *eb);
+	/* Destination: its worker is there. Returns 0; -errno: it is to go. */
+	int (*arriving)(void *arg, const struct vm *vm);
+	enum move_word (*comes)(void *arg, const char *name);
+	void *arg;
+};
 
 struct move_api_cfg {
 	struct loop *loop; /* borrowed until move_api_destroy(), like the rest */
@@ -53,15 +83,23 @@ struct move_api_cfg {
 	struct job_api *jobs;
 	struct cert_api *certs;
 	struct peers *peers;
-	/* Is the VM of that name the cluster's? Then the cluster decides where it runs. */
-	bool (*owned)(void *arg, const char *name);
-	void *owned_arg;
-	uint16_t port; /* of our API for other nodes */
+	const struct move_cluster *cluster; /* NULL: every VM is this host's */
+	uint16_t port;                      /* of our API for other nodes */
 };
 
 /* move_api_create() - serve, and go on with what the journal says. Returns 0; -ENOMEM; -errno. */
 MUST_USE int move_api_create(const struct move_api_cfg *cfg, struct move_api **out,
                              struct errbuf *eb);
+
+/* move_api_send() - move a VM of the cluster now; how, says who asked for it, else as usual. */
+void move_api_send(struct move_api *api, struct vm *vm, const struct vm_move_peer *peer);
+
+/* move_api_take() - the log says that an arriving VM is ours. Returns 0: it runs, or has crashed;
+ * -ENOENT it is not arriving; -errno. */
+MUST_USE int move_api_take(struct move_api *api, const struct vm *vm, struct errbuf *eb);
+
+/* move_api_look() - the log may have decided something. */
+void move_api_look(struct move_api *api);
 
 /* move_api_stop() - before the manager goes: moves go on in their workers, jobs end here.
  * move_api_destroy() - after the server. NULL is fine. */

@@ -140,9 +140,15 @@ static void in_word(void *arg, int err, json_t *answer, const struct errbuf *eb)
 static void in_ask(struct move_in *mv)
 {
 	char id[GUID_TEXT_SIZE];
-	char *path =
-		api_path("/v1/departures/{move}?vm={vm}", guid_format(&mv->move, id), mv->vm_id);
+	char *path;
 	struct errbuf eb = {0};
+
+	mv->wants_word = true;
+	if (mv->cluster) {
+		return; /* the log says it: move_in_look() */
+	}
+	path = api_path("/v1/departures/{move}?vm={vm}", guid_format(&mv->move, id), mv->vm_id);
+
 	const struct peer_call call = {
 		.node = mv->peer.name,
 		.addr = mv->peer.addr,
@@ -152,7 +158,6 @@ static void in_ask(struct move_in *mv)
 		.timeout_ms = MOVE_WORD_MS,
 	};
 
-	mv->wants_word = true;
 	if (!mv->asking && path != NULL) {
 		mv->asking = peer_call(mv->api->cfg.peers, &call, in_word, mv, &eb) == 0;
 	}
@@ -172,6 +177,39 @@ void move_in_tick(struct move_api *api)
 			in_ask(mv);
 		}
 	}
+}
+
+void move_in_look(struct move_api *api)
+{
+	const struct move_cluster *cluster = api->cfg.cluster;
+
+	list_for_each_safe(at, &api->in)
+	{
+		struct move_in *mv = list_entry(at, struct move_in, link);
+		struct vm *vm = mv->cluster && !mv->decided ? in_vm(mv) : NULL;
+		struct errbuf eb = {0};
+
+		if (vm != NULL && vm_state_get(vm) == VM_ARRIVING &&
+		    cluster->comes(cluster->arg, vm_config_get(vm)->name) == MOVE_STAY) {
+			(void)in_abandon(mv, "the cluster's log says that it stays", &eb);
+		}
+	}
+}
+
+int move_api_take(struct move_api *api, const struct vm *vm, struct errbuf *eb)
+{
+	char id[GUID_TEXT_SIZE];
+
+	(void)guid_format(&vm_config_get(vm)->id, id);
+	list_for_each(at, &api->in)
+	{
+		struct move_in *mv = list_entry(at, struct move_in, link);
+
+		if (!mv->decided && strcmp(mv->vm_id, id) == 0) {
+			return in_take(mv, mv->epoch + 1, eb);
+		}
+	}
+	return -ENOENT;
 }
 
 /* ---- what the worker says ---- */
@@ -425,6 +463,31 @@ static uint32_t in_count(const struct move_api *api)
 	return count;
 }
 
+/* A VM of the cluster comes when the log says so, and is guarded from its first moment on. */
+static int in_expect(struct move_in *mv, const json_t *body, struct errbuf *eb)
+{
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+	const char *name =
+		json_string_value(json_object_get(json_object_get(body, "definition"), "name"));
+
+	mv->cluster = cluster != NULL && name != NULL && cluster->owned(cluster->arg, name);
+	return mv->cluster ? cluster->expect(cluster->arg, name, eb) : 0;
+}
+
+/* Its worker is there. */
+static int in_arriving(struct move_in *mv, struct errbuf *eb)
+{
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+	struct errbuf why = {0};
+	int err = mv->cluster ? cluster->arriving(cluster->arg, in_vm(mv)) : 0;
+
+	if (err != 0) {
+		(void)errbuf_sys(eb, err, "the VM cannot be guarded");
+		(void)!vm_move_abandon(in_vm(mv), eb->text, &why); /* else it stays, arriving */
+	}
+	return err;
+}
+
 enum api_then move_in_request(struct api_req *req, void *arg)
 {
 	struct move_api *api = arg;
@@ -458,14 +521,21 @@ enum api_then move_in_request(struct api_req *req, void *arg)
 		return api_reply(req, 200, json_pack("{s:o}", "report", report));
 	}
 	json_decref(report);
+	if (err == 0) {
+		err = in_expect(mv, at.value, &eb);
+	}
 	if (err == 0 && in_count(api) > MOVE_IN_MAX) {
 		err = errbuf_set(&eb, -EAGAIN, "%u VMs are arriving already", MOVE_IN_MAX);
 	}
 	if (err == 0) {
 		err = in_receive(mv, json_object_get(at.value, "definition"), plain, &answer, &eb);
 	}
+	if (err == 0) {
+		err = in_arriving(mv, &eb);
+	}
 	if (err != 0) {
 		in_free(mv);
+		json_decref(answer);
 		return api_reply_errno(req, err, &eb);
 	}
 	return api_reply(req, 201, answer);
@@ -538,6 +608,8 @@ void move_in_resume(struct move_api *api, struct vm *vm, const struct vm_move_in
 	mv->peer = info->peer;
 	mv->epoch = info->epoch;
 	(void)guid_format(&vm_config_get(vm)->id, mv->vm_id);
+	mv->cluster = api->cfg.cluster != NULL &&
+	              api->cfg.cluster->owned(api->cfg.cluster->arg, vm_config_get(vm)->name);
 	list_add_tail(&api->in, &mv->link);
 	vm_move_attach(vm, &in_events, mv);
 	in_ask(mv);

@@ -25,8 +25,10 @@ struct move_api {
 	bool stopped;
 };
 
-/* QUEUED -> ASK -> DIAL -> COPY -> GIVE; back to QUEUED if the destination has too many. */
+/* PLACE (of a cluster's VM) -> QUEUED -> ASK -> DIAL -> COPY -> GIVE; back to QUEUED if the
+ * destination has too many. */
 enum move_out_phase {
+	MOVE_PLACE, /* the cluster has to agree */
 	MOVE_QUEUED,
 	MOVE_ASK,  /* the destination prepares */
 	MOVE_DIAL, /* connecting */
@@ -47,11 +49,14 @@ struct move_out {
 	uint32_t streams;
 	bool plain;
 	bool check;
+	bool cluster;   /* the log decides: struct move_cluster */
+	bool held;      /* its worker waits for the log */
 	bool asked;     /* the destination knows of it */
 	bool marked;    /* beside its disks are marks, see move_disks.h */
 	bool calling;   /* a call is under way, and comes back here */
 	bool cancelled; /* as soon as the call is back */
 	char token[VM_MOVE_TOKEN_HEX];
+	uint64_t place_by_ns; /* PLACE: given up then */
 	char waiting[240];
 	json_t *options; /* owned: for the worker */
 	json_t *tls;     /* owned: our credentials */
@@ -69,6 +74,7 @@ struct move_in {
 	struct loop_fd *watch;
 	uint32_t accepted;
 	bool asking;  /* a call is under way, and comes back here */
+	bool cluster; /* the log decides */
 	bool decided; /* taken: only the record is left */
 	bool wants_word;
 };
@@ -81,6 +87,7 @@ void move_out_give(struct move_out *mv);
 void move_out_tick(struct move_api *api);
 void move_out_resume(struct move_api *api, struct vm *vm, const struct vm_move_info *info);
 void move_out_stop(struct move_api *api);
+void move_out_look(struct move_api *api);
 enum api_then move_out_request(struct api_req *req, void *arg);
 enum api_then move_out_word(struct api_req *req, void *arg);
 extern const struct vm_move_events move_out_events;
@@ -88,6 +95,7 @@ extern const struct vm_move_events move_out_events;
 void move_in_tick(struct move_api *api);
 void move_in_resume(struct move_api *api, struct vm *vm, const struct vm_move_info *info);
 void move_in_stop(struct move_api *api);
+void move_in_look(struct move_api *api);
 enum api_then move_in_request(struct api_req *req, void *arg);
 enum api_then move_in_commit(struct api_req *req, void *arg);
 enum api_then move_in_drop(struct api_req *req, void *arg);

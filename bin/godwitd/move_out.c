@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/api/server.h"
+#include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -24,6 +25,8 @@
 #define TAG "move-api"
 #define MOVE_ASK_MS 60000u /* the destination starts a worker */
 #define MOVE_DIAL_MS 30000u
+#define MOVE_PLACE_NS (20 * NS_PER_S)
+#define MOVE_BLACKOUT_NS (2 * NS_PER_S) /* of moves that nobody asked for one by one */
 #define MOVE_SAY_MS 10000u
 
 static struct vm *out_vm(const struct move_out *mv)
@@ -127,6 +130,11 @@ static void out_drop(struct move_out *mv)
 /* Not moved: the VM runs on here. */
 static void out_fail(struct move_out *mv, int err, const struct errbuf *eb, json_t *result)
 {
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+
+	if (mv->cluster && mv->phase != MOVE_PLACE) {
+		cluster->failed(cluster->arg, mv->vm_name);
+	}
 	if (mv->asked) {
 		out_drop(mv);
 	}
@@ -209,8 +217,19 @@ static void out_ready(void *arg)
 {
 	struct move_out *mv = arg;
 	struct vm *vm = out_vm(mv);
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
 	struct errbuf eb = {0};
 
+	if (vm != NULL && mv->cluster) {
+		if (vm_move_hold(vm, &eb) != 0) {
+			log_err(TAG, "move refused vm=%s reason=\"%s\"", mv->vm_name, eb.text);
+			vm_move_refuse(vm, eb.text);
+			return;
+		}
+		mv->held = true;
+		cluster->sent(cluster->arg, mv->vm_name);
+		return; /* move_out_look() */
+	}
 	if (vm != NULL && vm_move_commit(vm, &eb) != 0) {
 		log_err(TAG, "move refused vm=%s reason=\"%s\"", mv->vm_name, eb.text);
 		vm_move_refuse(vm, eb.text);
@@ -225,6 +244,13 @@ static void out_ended(void *arg, int err, json_t *message, const struct errbuf *
 	struct vm_move_info info;
 
 	if (vm != NULL && vm_move_info(vm, &info) && info.committed) {
+		struct errbuf why = {0};
+
+		/* What the destination needs to know it knows from the log. */
+		if (mv->cluster && vm_move_forget(vm, &why) == 0) {
+			out_end(mv, 0, NULL, result);
+			return;
+		}
 		mv->result = result;
 		move_out_give(mv);
 		return;
@@ -442,7 +468,7 @@ static void out_next(struct move_api *api)
 
 	list_for_each(at, &api->out)
 	{
-		running += list_entry(at, struct move_out, link)->phase != MOVE_QUEUED ? 1 : 0;
+		running += list_entry(at, struct move_out, link)->phase > MOVE_QUEUED ? 1 : 0;
 	}
 	list_for_each_safe(at, &api->out)
 	{
@@ -475,7 +501,12 @@ static int out_cancel(void *arg, struct errbuf *eb)
 	struct move_out *mv = arg;
 	struct vm *vm = out_vm(mv);
 
+	if (mv->held) {
+		return errbuf_set(eb, -EBUSY, "it is too late: the cluster decides about %s",
+		                  mv->vm_name);
+	}
 	switch (mv->phase) {
+	case MOVE_PLACE:
 	case MOVE_QUEUED:
 		out_cancelled(mv);
 		return 0;
@@ -609,6 +640,107 @@ static int out_possible(const struct move_out *mv, const struct vm *vm, struct e
 	return 0;
 }
 
+/* A VM of the cluster: it has to agree first; then move_api_send() comes. */
+static int out_place(struct move_out *mv, struct errbuf *eb)
+{
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+	int err;
+
+	if (cluster == NULL || !cluster->owned(cluster->arg, mv->vm_name)) {
+		mv->phase = MOVE_QUEUED;
+		return 0;
+	}
+	if (mv->check) {
+		mv->phase = MOVE_QUEUED;
+		return cluster->ask(cluster->arg, NULL, &mv->peer, eb);
+	}
+	err = cluster->ask(cluster->arg, mv->vm_name, &mv->peer, eb);
+	mv->cluster = true;
+	mv->place_by_ns = clock_now_ns() + MOVE_PLACE_NS;
+	return err;
+}
+
+void move_api_send(struct move_api *api, struct vm *vm, const struct vm_move_peer *peer)
+{
+	const char *name = vm_config_get(vm)->name;
+	struct move_out *mv = NULL;
+	char object[160];
+	char text[200];
+	const struct job_cfg job = {
+		.kind = "move", .object = object, .text = text, .cancel = out_cancel};
+	struct job_cfg cfg = job;
+
+	list_for_each(at, &api->out)
+	{
+		struct move_out *other = list_entry(at, struct move_out, link);
+
+		if (strcmp(other->vm_name, name) == 0) {
+			mv = other;
+		}
+	}
+	if (mv == NULL && (mv = move_out_new(api, vm)) != NULL) {
+		guid_random(&mv->move);
+		mv->phase = MOVE_PLACE;
+		mv->cluster = true;
+		mv->streams = MOVE_STREAMS_DEFAULT;
+		mv->options = json_pack("{s:s,s:I}", "mode", "live", "blackout_max_ns",
+		                        (json_int_t)MOVE_BLACKOUT_NS);
+		cfg.arg = mv;
+		(void)snprintf(object, sizeof(object), "vm/%s", name);
+		(void)snprintf(text, sizeof(text), "moving %s to %s", name, peer->name);
+		if (job_new(api->cfg.jobs, &cfg, &mv->job, NULL) != 0) {
+			mv->job = NULL; /* it is moved all the same */
+		}
+	}
+	if (mv == NULL || mv->phase != MOVE_PLACE) {
+		return; /* the agent is told when that one has ended */
+	}
+	mv->peer = *peer;
+	mv->phase = MOVE_QUEUED;
+	out_next(api);
+}
+
+static void out_look(struct move_out *mv)
+{
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+	enum move_word word = cluster->leaves(cluster->arg, mv->vm_name);
+	struct vm *vm = out_vm(mv);
+	struct errbuf eb = {0};
+
+	if (mv->phase == MOVE_PLACE) {
+		if (clock_now_ns() > mv->place_by_ns) {
+			(void)errbuf_set(&eb, -ETIMEDOUT, "the cluster did not agree to move %s",
+			                 mv->vm_name);
+			out_fail(mv, -ETIMEDOUT, &eb, NULL);
+		}
+	} else if (mv->held && vm != NULL && word != MOVE_WAIT) {
+		mv->held = false;
+		if (word == MOVE_STAY) {
+			vm_move_refuse(vm, "the cluster's log says that it stays");
+		} else if (vm_move_commit(vm, &eb) != 0) {
+			/* It is not ours any more: nothing of it may run here. */
+			log_err(TAG, "moved, not written down vm=%s reason=\"%s\"", mv->vm_name,
+			        eb.text);
+			vm_cut(vm);
+		}
+	} else if (!mv->held && word == MOVE_STAY && mv->phase < MOVE_GIVE && !mv->cancelled) {
+		mv->cancelled = true;
+		(void)out_cancel(mv, &eb);
+	}
+}
+
+void move_out_look(struct move_api *api)
+{
+	list_for_each_safe(at, &api->out)
+	{
+		struct move_out *mv = list_entry(at, struct move_out, link);
+
+		if (mv->cluster) {
+			out_look(mv);
+		}
+	}
+}
+
 enum api_then move_out_request(struct api_req *req, void *arg)
 {
 	struct move_api *api = arg;
@@ -620,17 +752,18 @@ enum api_then move_out_request(struct api_req *req, void *arg)
 	char text[200];
 	int err;
 
+	if (vm == NULL && api->cfg.cluster != NULL &&
+	    api->cfg.cluster->owned(api->cfg.cluster->arg, api_req_param(req, "name"))) {
+		(void)errbuf_set(&eb, -EREMOTE, "%s does not run on this node",
+		                 api_req_param(req, "name"));
+		errbuf_hint(&eb, "godwit vm list shows where; ask that node");
+		return api_reply_errno(req, -EREMOTE, &eb);
+	}
 	if (vm == NULL) {
 		(void)errbuf_set(&eb, -ENOENT, "there is no VM named %s",
 		                 api_req_param(req, "name"));
 		errbuf_hint(&eb, "godwit vm list shows those there are");
 		return api_reply_errno(req, -ENOENT, &eb);
-	}
-	if (api->cfg.owned != NULL && api->cfg.owned(api->cfg.owned_arg, vm_config_get(vm)->name)) {
-		(void)errbuf_set(&eb, -ENOTSUP,
-		                 "%s is highly available; such VMs cannot be moved yet",
-		                 vm_config_get(vm)->name);
-		return api_reply_errno(req, -ENOTSUP, &eb);
 	}
 	mv = move_out_new(api, vm);
 	if (mv == NULL) {
@@ -640,6 +773,9 @@ enum api_then move_out_request(struct api_req *req, void *arg)
 	err = out_options(mv, &at, &eb);
 	if (err == 0) {
 		err = out_possible(mv, vm, &eb);
+	}
+	if (err == 0) {
+		err = out_place(mv, &eb);
 	}
 	if (err == 0) {
 		const struct job_cfg job = {.kind = mv->check ? "move-check" : "move",

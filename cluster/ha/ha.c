@@ -143,6 +143,9 @@ static void on_applied(void *arg, const struct role_cmd *cmd, uint64_t epoch)
 		role_cmd_text(cmd, r != NULL ? r->name : "", text, sizeof(text));
 		log_info(TAG, "committed what=\"%s\"", text);
 	}
+	if (cmd->verb == ROLE_CMD_SWITCH) {
+		ha->cfg.vmops->switched(ha->cfg.vmops->arg, cmd->role, cmd->token);
+	}
 	if (cmd->verb == ROLE_CMD_JOIN || cmd->verb == ROLE_CMD_RENEW) {
 		const struct view_member *m = view_find(member_view(ha->cfg.member), cmd->at.node);
 		struct ha_peer *peer = &ha->peers[cmd->at.node - 1];
@@ -255,7 +258,7 @@ static void act(struct ha *ha, const struct agent_action *a)
 	case AGENT_VM_START:
 		log_info(TAG, "starts vm=%s token=%llu", name_of(ha, a->role),
 		         (unsigned long long)a->token);
-		ops->start(ops->arg, a->role, a->token);
+		ops->start(ops->arg, a->role, a->token, a->incoming);
 		break;
 	case AGENT_VM_STOP:
 		ops->stop(ops->arg, a->role);
@@ -269,8 +272,9 @@ static void act(struct ha *ha, const struct agent_action *a)
 		log_warn(TAG, "%s vm=%s", a->what == AGENT_VM_PAUSE ? "pauses" : "resumes",
 		         name_of(ha, a->role));
 		break;
-	case AGENT_VM_SEND: /* moves are not made this way yet */
-		agent_vm_event(ha->agent, a->role, AGENT_SEND_FAILED);
+	case AGENT_VM_SEND:
+		log_info(TAG, "sends vm=%s node=%u", name_of(ha, a->role), a->node);
+		ops->send(ops->arg, a->role, a->node);
 		break;
 	case AGENT_RESET:
 		reset_run(ha);
@@ -518,6 +522,40 @@ int ha_want(struct ha *ha, uint32_t role, bool online)
 	                             .role = role,
 	                             .now_ms = ha_now_ms(ha),
 	                             .arg = {online ? ROLE_WANT_ONLINE : ROLE_WANT_OFFLINE}};
+
+	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+}
+
+int ha_migrate(struct ha *ha, uint32_t role, uint32_t node)
+{
+	const struct role *r = role_table_role(table_of(ha), role);
+	const struct role_node *n = role_table_node(table_of(ha), node);
+
+	if (r == NULL || n == NULL) {
+		return -ENOENT;
+	}
+
+	const struct role_cmd cmd = {.verb = ROLE_CMD_MIGRATE,
+	                             .role = role,
+	                             .now_ms = ha_now_ms(ha),
+	                             .token = r->token,
+	                             .at = {.node = node, .inc = n->inc}};
+
+	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+}
+
+int ha_drain(struct ha *ha, uint32_t node, bool on)
+{
+	const struct role_node *n = role_table_node(table_of(ha), node);
+
+	if (n == NULL || n->inc == 0) {
+		return -ENOENT;
+	}
+
+	const struct role_cmd cmd = {.verb = ROLE_CMD_DRAIN,
+	                             .now_ms = ha_now_ms(ha),
+	                             .at = {.node = node, .inc = n->inc},
+	                             .arg = {on ? ROLE_DRAIN_ACTIVE : ROLE_DRAIN_NONE}};
 
 	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
 }

@@ -90,6 +90,11 @@ uint64_t ha_now_ms(const struct ha *ha);
 /* ha_want() - what a person wants of VM @role. Returns 0; as member_propose_role(). */
 MUST_USE int ha_want(struct ha *ha, uint32_t role, bool online);
 
+/* ha_migrate() - VM @role shall go to @node. ha_drain() - @node is to be emptied, and takes no VMs;
+ * or takes them again. Return 0; -ENOENT; as member_propose_role(). */
+MUST_USE int ha_migrate(struct ha *ha, uint32_t role, uint32_t node);
+MUST_USE int ha_drain(struct ha *ha, uint32_t node, bool on);
+
 /* ha_explain() - where @role stands and what it waits for, one line. On the leader it says most. */
 void ha_explain(struct ha *ha, uint32_t role, char *buf, size_t size);
 

@@ -68,7 +68,7 @@ void vm_adopt(struct vm *vm)
 	pid_t pid = vm_pid_find(vm);
 	char text[256] = "";
 
-	if (pid != 0 && vm_link(vm) == 0) {
+	if (pid != 0 && access(vm->hold_path, F_OK) != 0 && vm_link(vm) == 0) {
 		vm->pid = pid;
 		vm->state = VM_RUNNING;
 		vm_event(vm, "vm.adopted", "its worker runs, pid %d", pid);
@@ -76,6 +76,10 @@ void vm_adopt(struct vm *vm)
 			log_warn(TAG, "worker not asked vm=%s", vm->config.name);
 		}
 		return;
+	}
+	if (pid != 0 && access(vm->hold_path, F_OK) == 0) {
+		log_warn(TAG, "stood still in a move that others decide, killed vm=%s",
+		         vm->config.name);
 	}
 	if (pid != 0) {
 		vm->pid = pid; /* it lives, but does not listen: it is of no use */

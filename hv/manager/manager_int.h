@@ -44,11 +44,12 @@ struct vm {
 	char end_path[MANAGER_PATH_MAX];    /* the worker's last words */
 	char socket_path[MANAGER_PATH_MAX];
 	char pid_path[MANAGER_PATH_MAX];
-	pid_t pid;                     /* of the worker; 0 = none */
-	struct link *worker;           /* owned; NULL = none */
-	struct loop_timer *kill_timer; /* owned; NULL: the worker is not being waited for */
-	struct vm_move *move;          /* owned; NULL = none */
-	uint64_t epoch;                /* of the ownership we hold, from 1 */
+	char hold_path[MANAGER_PATH_MAX]; /* is there: vm_move_hold() */
+	pid_t pid;                        /* of the worker; 0 = none */
+	struct link *worker;              /* owned; NULL = none */
+	struct loop_timer *kill_timer;    /* owned; NULL: the worker is not being waited for */
+	struct vm_move *move;             /* owned; NULL = none */
+	uint64_t epoch;                   /* of the ownership we hold, from 1 */
 	enum vm_op op;
 	vm_done_fn done; /* of op */
 	void *done_arg;

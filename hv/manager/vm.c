@@ -126,6 +126,7 @@ void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, u
 	(void)snprintf(vm->end_path, sizeof(vm->end_path), "%.450s/end.json", vm->run_dir);
 	(void)snprintf(vm->socket_path, sizeof(vm->socket_path), "%.450s/control.sock",
 	               vm->run_dir);
+	(void)snprintf(vm->hold_path, sizeof(vm->hold_path), "%.450s/move.hold", vm->run_dir);
 	(void)snprintf(vm->pid_path, sizeof(vm->pid_path), "%.450s/worker.pid", vm->run_dir);
 }
 
@@ -655,6 +656,7 @@ void vm_leftovers_remove(struct vm *vm)
 	(void)unlink(vm->socket_path);
 	(void)unlink(vm->pid_path);
 	(void)unlink(vm->end_path);
+	(void)unlink(vm->hold_path);
 	vm_cgroup_remove(vm);
 }
 

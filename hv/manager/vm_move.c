@@ -27,6 +27,7 @@ struct vm_move {
 	const struct vm_move_events *events; /* borrowed; NULL: nobody */
 	void *arg;
 	bool asked;                   /* source: move-ready came, the decision is out */
+	bool held;                    /* source: somebody else decides */
 	bool over;                    /* the ended event was given */
 	json_t *command;              /* owned: what follows the sockets; NULL: sent */
 	int fds[VM_MOVE_SOCKETS_MAX]; /* owned */
@@ -352,6 +353,21 @@ int vm_move_send(struct vm *vm, const struct vm_move_cfg *cfg, struct errbuf *eb
 	return 0;
 }
 
+int vm_move_hold(struct vm *vm, struct errbuf *eb)
+{
+	int fd;
+
+	CHECK(vm->move != NULL && vm->move->info.role == VM_MOVE_SOURCE && vm->move->asked);
+	fd = open(vm->hold_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		return errbuf_sys(eb, -errno, "cannot give %s away: %s", vm->config.name,
+		                  vm->hold_path);
+	}
+	(void)close(fd);
+	vm->move->held = true;
+	return 0;
+}
+
 int vm_move_commit(struct vm *vm, struct errbuf *eb)
 {
 	struct vm_move *mv = vm->move;
@@ -378,6 +394,8 @@ int vm_move_commit(struct vm *vm, struct errbuf *eb)
 void vm_move_refuse(struct vm *vm, const char *why)
 {
 	CHECK(vm->move != NULL && vm->move->info.role == VM_MOVE_SOURCE);
+	vm->move->held = false;
+	(void)unlink(vm->hold_path);
 	if (move_say(vm, "move-refuse", json_pack("{s:s}", "text", why)) != 0) {
 		vm_kill(vm);
 	}
@@ -608,7 +626,7 @@ bool vm_move_event(struct vm *vm, const char *event, json_t *message)
 	} else if (strcmp(event, "move-orphaned") == 0 && mv->info.role == VM_MOVE_TARGET) {
 		mv->events->orphaned(mv->arg);
 	} else if (strcmp(event, "move-lost") == 0 && mv->info.role == VM_MOVE_SOURCE &&
-	           !mv->info.committed) {
+	           !mv->info.committed && !mv->held) {
 		vm_move_refuse(vm, "the destination was lost");
 	}
 	return true;

@@ -107,6 +107,14 @@ MUST_USE int vm_move_commit(struct vm *vm, struct errbuf *eb);
 /* vm_move_refuse() - after ready: it stays here. The ended event follows. */
 void vm_move_refuse(struct vm *vm, const char *why);
 
+/*
+ * vm_move_hold() - after ready: somebody else than this host decides whose the VM is, and may have
+ * decided while we do not know. From now on it goes on here only by vm_move_refuse(): not when
+ * the destination is lost, and not when the service is started again, which then kills it.
+ * Returns 0; -errno: refuse.
+ */
+MUST_USE int vm_move_hold(struct vm *vm, struct errbuf *eb);
+
 /* vm_move_cancel() - before ready. The ended event follows. Returns 0; -EBUSY it is too late. */
 MUST_USE int vm_move_cancel(struct vm *vm, struct errbuf *eb);
 

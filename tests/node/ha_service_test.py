@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import shutil
@@ -17,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import cluster_service_test as service  # noqa: E402
 import gwnet  # noqa: E402
+import move_test  # noqa: E402
 
 WORKER = pathlib.Path(__file__).resolve().with_name("ha_worker.py")
 WAIT_S = 120.0
@@ -113,7 +115,6 @@ class Life(Case):
         self.assertIn("n2", n1.godwit("vm", "list").stdout)
         self.assertEqual(n2.ask("vm", "show", "web1")["state"], "running")
         self.assertIn("runs on n2", n1.godwit("vm", "log", "web1", check=False).stderr)
-        self.assertIn("highly available", n2.godwit("vm", "move", "web1", "--to", "n1", check=False).stderr)
         self.assertEqual(n1.godwit("vm", "remove", "web1", check=False).returncode, 1)
 
         # Its worker dies: again, in place.
@@ -205,6 +206,133 @@ class Failover(Case):
         self.wait(lambda: re.search(r"node joined node=3 run=2", n3.log()), "n3 joins again")
         self.assertEqual(self.online("web1", n3)["node"], "n1")
         self.runs("web1")
+
+
+class RealNode(Node):
+    EXTRA = ("--watchdog", "assume", "--worker", WORKER.with_name("bare_worker.py"))
+
+    def console(self, vm_id):
+        path = self.state / "vm" / vm_id / "console.log"
+        return path.read_bytes() if path.exists() else b""
+
+
+class Moves(Case):
+    """Real workers and a guest that counts on its console: what it says must go on without a gap."""
+    NODE = RealNode
+
+    def run_counter(self, name, *words):
+        kernel = self.state / "kernel"
+        if not kernel.exists():
+            fd = move_test.kernel()
+            kernel.write_bytes(os.pread(fd, os.fstat(fd).st_size, 0))
+            os.close(fd)
+        n1 = self.nodes[0]
+        n1.godwit("vm", "create", name, "--ha", "--memory", "64M", "--cpus", "1", "--kernel", kernel, *words)
+        n1.godwit("vm", "start", name)
+        vm = self.online(name, n1)
+        self.grows(self.by_name(vm["node"]), vm["id"])
+        return vm
+
+    def grows(self, node, vm_id):
+        before = len(node.console(vm_id))
+        self.wait(lambda: len(node.console(vm_id)) > before + 2, "the guest goes on")
+
+    def only_on(self, node, name):
+        """No other node has a worker of it."""
+        for other in self.nodes:
+            worker = self.net.node(other.number).find("godwit-vm")
+            self.assertEqual(worker is not None, other is node, f"{name} on {other.name}")
+            if worker is not None:
+                worker.close()
+
+    def test_a_vm_moves_alive_and_nodes_are_emptied(self):
+        n1, n2, n3 = self.nodes
+        vm = self.run_counter("web1", "--preferred", "n2")
+        self.assertEqual(vm["node"], "n2")
+        token = vm["ha"]["token"]
+        keep = os.open(n2.state / "vm" / vm["id"] / "console.log", os.O_RDONLY)
+        self.addCleanup(os.close, keep)  # what is forgotten is removed
+        self.assertIn("does not run on this node", n1.godwit("vm", "move", "web1", "--to", "n3", check=False).stderr)
+        self.assertIn("no node n9", n2.godwit("vm", "move", "web1", "--to", "n9", check=False).stderr)
+        n2.godwit("vm", "move", "web1", "--to", "n3", "--max-blackout", "20s")
+        moved = self.online("web1", n1, but=("n2",))
+        self.assertEqual((moved["node"], moved["ha"]["token"]), ("n3", token + 1))
+        self.grows(n3, vm["id"])
+        said = os.pread(keep, 1 << 24, 0) + n3.console(vm["id"])
+        for i, byte in enumerate(said):
+            self.assertEqual(chr(byte), chr(((i + 1) & 63) + 48), f"at {i} of {said[max(0, i - 40):i + 40]}")
+        self.wait(lambda: self.net.node(2).find("godwit-vm") is None, "its worker is gone from n2")
+        self.only_on(n3, "web1")
+
+        # Its node is emptied; nothing comes to it until it takes VMs again.
+        n1.godwit("node", "drain", "n3")
+        there = self.online("web1", n1, but=("n3",))
+        self.grows(self.by_name(there["node"]), vm["id"])
+        self.assertEqual(there["ha"]["token"], token + 2)
+        self.assertIn("maintenance", n1.godwit("node", "list").stdout)
+        self.assertNotEqual(there["node"], "n3")
+        n1.godwit("node", "resume", "n3")
+        self.wait(lambda: "maintenance" not in n1.godwit("node", "list").stdout, "n3 takes VMs again")
+        self.by_name(there["node"]).godwit("vm", "move", "web1", "--to", "n3", "--max-blackout", "20s")
+        self.assertEqual(self.online("web1", n1, but=(there["node"],))["node"], "n3")
+        self.grows(n3, vm["id"])
+
+
+class MovesHard(Moves):
+    """Something dies on the way. The VM is never lost and never twice."""
+    test_a_vm_moves_alive_and_nodes_are_emptied = None
+
+    def begin(self, name, there, *words):
+        """A move from n2 that takes its time; returns the command when memory comes in at @there."""
+        move = subprocess.Popen([service.BIN / "godwit", "--host", f"unix://{self.nodes[1].socket}", "vm", "move", name,
+                                 "--to", there.name, "--max-blackout", "20s", *words], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+        self.addCleanup(move.stderr.close)
+        self.addCleanup(move.wait, WAIT_S)
+        self.addCleanup(move.kill)
+        self.wait(lambda: self.net.node(there.number).find("godwit-vm"), "it arrives")
+        return move
+
+    def counts_on(self, node, vm):
+        self.grows(node, vm["id"])
+        self.only_on(node, vm["name"])
+
+    def test_its_end_dies(self):
+        n1, n2, n3 = self.nodes
+        vm = self.run_counter("web1", "--preferred", "n2")
+        before = n2.console(vm["id"])
+        move = self.begin("web1", n3, "--bandwidth", "1M")
+        self.net.node(3).kill()
+        self.assertEqual(move.wait(WAIT_S), 1)
+        self.assertEqual(self.online("web1", n1)["node"], "n2")
+        self.counts_on(n2, vm)
+        self.assertEqual(n2.console(vm["id"])[:len(before)], before)
+        self.assertEqual(self.online("web1", n1)["ha"]["token"], vm["ha"]["token"])
+
+    def test_its_begin_dies(self):
+        n1, _, n3 = self.nodes
+        vm = self.run_counter("web1", "--preferred", "n2")
+        self.begin("web1", n3, "--bandwidth", "1M")
+        self.net.node(2).kill()
+        again = self.online("web1", n1, but=("n2",))
+        self.counts_on(self.by_name(again["node"]), vm)
+        self.assertEqual(again["ha"]["token"], vm["ha"]["token"] + 1)
+
+    def test_the_word_of_the_log_is_enough(self):
+        """The source's worker never hears that it is to let go, and its service dies: the destination runs it."""
+        n1, n2, n3 = self.nodes
+        vm = self.run_counter("web1", "--preferred", "n2")
+        (self.script / "hold").write_text("move-commit", encoding="utf-8")
+        self.begin("web1", n3)
+        self.assertEqual(self.online("web1", n1, but=("n2",))["node"], "n3")
+        self.grows(n3, vm["id"])
+        n2.stop(signal.SIGKILL)
+        (self.script / "hold").unlink()
+        n2.start()
+        n2.active(3)
+        self.wait(lambda: self.net.node(2).find("godwit-vm") is None, "nothing of it is left on n2")
+        self.assertEqual(self.online("web1", n2)["node"], "n3")
+        self.counts_on(n3, vm)
 
 
 if __name__ == "__main__":

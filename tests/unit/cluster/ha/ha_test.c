@@ -43,9 +43,25 @@ struct fixture {
 	struct rsm_result last;
 };
 
-static void on_start(void *arg, uint32_t role, uint64_t token)
+static void on_send(void *arg, uint32_t role, uint32_t node)
+{
+	(void)arg;
+	(void)role;
+	(void)node;
+}
+
+static void on_switched(void *arg, uint32_t role, uint64_t token)
+{
+	(void)arg;
+	(void)role;
+	(void)token;
+}
+
+static void on_start(void *arg, uint32_t role, uint64_t token, bool incoming)
 {
 	struct fixture *f = arg;
+
+	assert_false(incoming);
 
 	f->starts++;
 	f->token = token;
@@ -151,6 +167,8 @@ static int setup(void **state)
 	assert_int_equal(member_open(&cfg, &f->member, NULL), 0);
 	f->deadline_ns = UINT64_MAX;
 	f->vmops = (struct vmops){.start = on_start,
+	                          .send = on_send,
+	                          .switched = on_switched,
 	                          .stop = on_stop,
 	                          .kill = on_kill,
 	                          .lease = on_lease,

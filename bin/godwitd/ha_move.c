@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * ha_move - VMs of the cluster that change their node alive: between the engine of moves
+ * (move_api.h), which copies, and the log, which decides.
+ *
+ *	MIGRATE committed     the source's agent sends, the destination expects it
+ *	all is there          the source's VM stands still; SWITCH is proposed
+ *	SWITCH committed      it is the destination's: that takes it, the source lets go
+ *	anything else         it stays: the source lets it go on, the destination drops what came
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "bin/godwitd/ha_int.h"
+#include "bin/godwitd/move_api.h"
+#include "cluster/db/db.h"
+#include "hv/manager/vm_move.h"
+
+static const struct role *role_named(const struct ha_api *api, const char *name)
+{
+	return api->ha == NULL ? NULL
+	                       : role_table_role(member_roles(api->place.member),
+	                                         member_role_find(api->place.member, name));
+}
+
+static bool is_us(const struct ha_api *api, struct role_at at)
+{
+	const struct agent *a = ha_agent(api->ha);
+
+	return a->self.inc != 0 && at.node == a->self.node && at.inc == a->self.inc;
+}
+
+/* Where the service of a node is reached. */
+static int peer_of(const struct ha_api *api, uint32_t nodeid, struct vm_move_peer *out,
+                   struct errbuf *eb)
+{
+	const char *name = ha_node_name(api, nodeid);
+	const struct db_object *o = db_get(member_db(api->place.member), DB_NODE, name);
+	const char *addr =
+		o != NULL ? json_string_value(json_array_get(json_object_get(o->doc, "addrs"), 0))
+			  : NULL;
+	json_int_t port = o != NULL ? json_integer_value(json_object_get(o->doc, "port")) : 0;
+
+	if (addr == NULL) {
+		return errbuf_set(eb, -ENOENT, "there is no such node in the cluster");
+	}
+	(void)snprintf(out->name, sizeof(out->name), "%s", name);
+	(void)snprintf(out->addr, sizeof(out->addr), "%s", addr);
+	out->port = port > 0 && port <= UINT16_MAX ? (uint16_t)port : 0;
+	return 0;
+}
+
+static bool on_owned(void *arg, const char *name)
+{
+	return ha_api_owns(arg, name);
+}
+
+static int can_go(const struct ha_api *api, const struct role *r, uint32_t to, struct errbuf *eb)
+{
+	const struct role_node *n = role_table_node(member_roles(api->place.member), to);
+
+	if (role_owned(r->state) && !is_us(api, r->owner)) {
+		errbuf_hint(eb, "ask that node");
+		return errbuf_set(eb, -EREMOTE, "%s runs on %s", r->name,
+		                  ha_node_name(api, r->owner.node));
+	}
+	if (r->state != ROLE_ONLINE) {
+		return errbuf_set(eb, -EBUSY, "cannot move %s: it is %s", r->name,
+		                  role_state_name(r->state));
+	}
+	if (n == NULL || n->state != ROLE_NODE_UP) {
+		return errbuf_set(eb, -EHOSTDOWN, "%s is %s", ha_node_name(api, to),
+		                  n != NULL ? role_node_state_name(n->state) : "no node");
+	}
+	if (r->policy.possible != 0 && (r->policy.possible & role_bit(to)) == 0) {
+		return errbuf_set(eb, -EPERM, "%s must not run on %s, by its definition", r->name,
+		                  ha_node_name(api, to));
+	}
+	return 0;
+}
+
+static int on_ask(void *arg, const char *name, struct vm_move_peer *peer, struct errbuf *eb)
+{
+	struct ha_api *api = arg;
+	const struct db_object *o = db_get(member_db(api->place.member), DB_NODE, peer->name);
+	uint32_t to =
+		o != NULL ? (uint32_t)json_integer_value(json_object_get(o->doc, "nodeid")) : 0;
+	const struct role *r = name != NULL ? role_named(api, name) : NULL;
+	int err;
+
+	if (to == 0) {
+		errbuf_hint(eb, "godwit node list shows those there are");
+		return errbuf_set(eb, -ENOENT, "there is no node %s in the cluster", peer->name);
+	}
+	err = peer_of(api, to, peer, eb);
+	if (err != 0 || name == NULL) {
+		return err;
+	}
+	if (r == NULL) {
+		return errbuf_set(eb, -ENOENT, "there is no VM named %s", name);
+	}
+	err = can_go(api, r, to, eb);
+	if (err == 0) {
+		err = ha_migrate(api->ha, r->id, to);
+		if (err != 0) {
+			(void)errbuf_sys(eb, err, "the cluster cannot be asked");
+		}
+	}
+	return err;
+}
+
+static void tell(struct ha_api *api, const char *name, enum agent_event event)
+{
+	const struct role *r = role_named(api, name);
+
+	if (r != NULL) {
+		ha_vm_event(api->ha, r->id, event);
+	}
+}
+
+static void on_sent(void *arg, const char *name)
+{
+	log_info(HA_TAG, "stands still, all is there vm=%s", name);
+	tell(arg, name, AGENT_SENT);
+}
+
+static void on_failed(void *arg, const char *name)
+{
+	tell(arg, name, AGENT_SEND_FAILED);
+}
+
+static enum move_word on_leaves(void *arg, const char *name)
+{
+	const struct ha_api *api = arg;
+	const struct role *r = role_named(api, name);
+
+	if (r == NULL) {
+		return api->ha == NULL ? MOVE_WAIT : MOVE_STAY;
+	}
+	if (api->sent_token[r->id - 1] != 0 &&
+	    api->switched_token[r->id - 1] == api->sent_token[r->id - 1]) {
+		return MOVE_GO;
+	}
+	return r->state == ROLE_MIGRATING && is_us(api, r->owner) ? MOVE_WAIT : MOVE_STAY;
+}
+
+static bool is_coming(const struct ha_api *api, const struct role *r)
+{
+	return r->state == ROLE_MIGRATING && is_us(api, r->dest);
+}
+
+static int on_expect(void *arg, const char *name, struct errbuf *eb)
+{
+	struct ha_api *api = arg;
+	const struct role *r = role_named(api, name);
+
+	if (r == NULL || !is_coming(api, r)) {
+		return errbuf_set(eb, -EAGAIN, "%s is not expected here yet", name);
+	}
+	if (!guard_alive(api->guard) || !ha_may_start(api->ha)) {
+		return errbuf_set(eb, -EBUSY, "this node's lease or its guard is not in order");
+	}
+	return 0;
+}
+
+static int on_arriving(void *arg, const struct vm *vm)
+{
+	struct ha_api *api = arg;
+	const struct role *r = role_named(api, vm_config_get(vm)->name);
+	struct guard_vm g = {.id = vm_config_get(vm)->id};
+	const char *path = vm_pid_path(vm);
+	int err;
+
+	if (r == NULL || strlen(path) >= sizeof(g.pid_path)) {
+		return -ENOENT;
+	}
+	g.role = r->id;
+	g.token = r->token + 1; /* what SWITCH will make of it */
+	memcpy(g.pid_path, path, strlen(path) + 1);
+	err = guard_add(api->guard, &g);
+	return err > 0 ? 0 : err;
+}
+
+static enum move_word on_comes(void *arg, const char *name)
+{
+	const struct ha_api *api = arg;
+	const struct role *r = role_named(api, name);
+	struct guard_vm g;
+
+	if (r == NULL) {
+		return api->ha == NULL ? MOVE_WAIT : MOVE_STAY;
+	}
+	if (is_coming(api, r)) {
+		return MOVE_WAIT;
+	}
+	return is_us(api, r->owner) && r->incoming && guard_find(api->guard, r->id, &g) &&
+	                       g.token == r->token
+	               ? MOVE_GO
+	               : MOVE_STAY;
+}
+
+bool ha_move_expected(const struct ha_api *api, const struct guard_vm *g)
+{
+	const struct role *r = role_table_role(member_roles(api->place.member), g->role);
+
+	return r != NULL && is_coming(api, r) && g->token == r->token + 1;
+}
+
+void ha_move_send(struct ha_api *api, uint32_t role, uint32_t node)
+{
+	const struct role *r = role_table_role(member_roles(api->place.member), role);
+	struct vm *vm = ha_vms_find(api, role);
+	struct vm_move_peer peer = {.port = 0};
+	struct errbuf eb = {0};
+
+	if (r == NULL || vm == NULL || api->moves == NULL || peer_of(api, node, &peer, &eb) != 0) {
+		log_warn(HA_TAG, "cannot be sent role=%u text=\"%s\"", role, eb.text);
+		ha_vm_event(api->ha, role, AGENT_SEND_FAILED);
+		return;
+	}
+	api->sent_token[role - 1] = r->token;
+	move_api_send(api->moves, vm, &peer);
+}
+
+void ha_move_init(struct ha_api *api)
+{
+	api->move_ops = (struct move_cluster){
+		.owned = on_owned,
+		.ask = on_ask,
+		.sent = on_sent,
+		.failed = on_failed,
+		.leaves = on_leaves,
+		.expect = on_expect,
+		.arriving = on_arriving,
+		.comes = on_comes,
+		.arg = api,
+	};
+}
+
+const struct move_cluster *ha_api_moves(struct ha_api *api)
+{
+	return &api->move_ops;
+}
+
+void ha_api_set_moves(struct ha_api *api, struct move_api *moves)
+{
+	api->moves = moves;
+}

@@ -128,9 +128,10 @@ struct csv_mount_cfg {
 	uint64_t root_ino;    /* csv_layout_root() */
 	uint64_t probe_bytes; /* csv_data_cfg.probe_bytes */
 	uint32_t files_max;   /* open at a time; 0 = 1024 */
+	uint64_t patience_ns; /* 0 = CSV_MOUNT_PATIENCE_NS */
 	bool read_only;
 	bool alone; /* nobody else changes this volume as long as it is mounted */
-	/* 0 = mount at @path; else a connection that speaks FUSE, taken over (tests). */
+	/* 0 = mount at @path; else a connection that speaks FUSE; duplicated (tests). */
 	int fuse_fd;
 };
 

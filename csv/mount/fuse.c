@@ -834,12 +834,16 @@ static ssize_t custom_read(int fd, void *buf, size_t len, void *arg)
 static int attach_custom(struct csv_mount *m, struct errbuf *eb)
 {
 	static const struct fuse_custom_io io = {.writev = custom_writev, .read = custom_read};
-	int err = fuse_session_custom_io(m->se, &io, m->cfg.fuse_fd);
+	int fd = fcntl(m->cfg.fuse_fd, F_DUPFD_CLOEXEC, 3); /* fuse_session_destroy() closes it */
+	int err = fd < 0 ? -errno : fuse_session_custom_io(m->se, &io, fd);
 
 	if (err != 0) {
+		if (fd >= 0) {
+			(void)close(fd);
+		}
 		return errbuf_sys(eb, err < 0 ? err : -EIO, "descriptor %d", m->cfg.fuse_fd);
 	}
-	m->fd = m->cfg.fuse_fd;
+	m->fd = fd;
 	return 0;
 }
 
@@ -896,9 +900,6 @@ void mount_fuse_close(struct csv_mount *m)
 	if (m->se != NULL) {
 		fuse_session_exit(m->se);
 		fuse_session_unmount(m->se);
-	}
-	if (m->cfg.fuse_fd > 0 && m->fd >= 0) {
-		(void)close(m->fd);
 	}
 	m->fd = -1;
 }

@@ -285,7 +285,7 @@ static void ticked(void *arg)
 		if (r->interrupted_ns == 0 || r->fuse == NULL) {
 			continue;
 		}
-		if (now - r->interrupted_ns >= CSV_MOUNT_PATIENCE_NS) {
+		if (now - r->interrupted_ns >= m->cfg.patience_ns) {
 			m->stats.interrupted++;
 			mount_give_up(r);
 		} else {
@@ -410,6 +410,9 @@ static void init(struct csv_mount *m, const struct csv_mount_cfg *cfg)
 	m->cfg = *cfg;
 	memcpy(m->name, cfg->name, strlen(cfg->name) + 1);
 	m->cfg.name = m->name;
+	if (m->cfg.patience_ns == 0) {
+		m->cfg.patience_ns = CSV_MOUNT_PATIENCE_NS;
+	}
 	m->fd = -1;
 	m->max_files = cfg->files_max != 0 ? cfg->files_max : 1024;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {

@@ -138,6 +138,8 @@ static void add_volume(struct json_build *list, const char *key, const struct cs
 		json_add_null(&b, "coordinator");
 	}
 	json_add_u64(&b, "term", i.term);
+	json_add_str(&b, "path", i.path[0] != '\0' ? i.path : NULL);
+	json_add_str(&b, "mount_error", i.mount_why[0] != '\0' ? i.mount_why : NULL);
 	json_add_str(&b, "client", i.client);
 	json_add_str(&b, "slot", i.slot);
 	add_latency(&b, "meta", &i.meta);

@@ -253,6 +253,11 @@ static int print_show(const struct cli_call *call, const json_t *v)
 	}
 	ui_details_add(d, "Coordinator", UI_PLAIN, "%s, term %" PRIu64,
 	               godwit_text(v, "coordinator"), number_of(v, "term"));
+	if (godwit_text(v, "mount_error")[0] != '\0') {
+		ui_details_add(d, "Mounted", UI_BAD, "no: %s", godwit_text(v, "mount_error"));
+	} else {
+		ui_details_add(d, "Mounted", UI_PLAIN, "%s", godwit_text(v, "path"));
+	}
 	add_space(d, json_object_get(v, "space"));
 	add_latency(d, "Metadata", json_object_get(v, "meta"));
 	add_nodes(d, json_object_get(v, "nodes"));

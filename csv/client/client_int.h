@@ -75,6 +75,7 @@ struct csv_client {
 	uint32_t handles_count;
 	uint32_t leases_count;
 	uint32_t locks_count;
+	bool events; /* there may be something to say: else the tables are not walked */
 };
 
 int held_prepare(struct csv_client *c, const struct csv_msg *msg);

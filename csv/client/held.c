@@ -85,6 +85,7 @@ static void lose(struct held *h)
 /* Leases go where their handle goes. */
 static void lease_states(struct csv_client *c, uint64_t handle, enum held_state to)
 {
+	c->events = c->events || to == HELD_LOST;
 	for (uint32_t i = 0; i < c->cfg.leases_max; i++) {
 		struct client_lease *l = &c->leases[i];
 
@@ -301,6 +302,7 @@ void held_answered(struct csv_client *c, const struct csv_msg *msg, const struct
 		if (h != NULL && h->held.state == HELD_ASKED) {
 			h->held.state = HELD_OURS;
 			h->held.claimed = true;
+			c->events = true;
 		}
 		break;
 	case CSV_MSG_LAYOUT:
@@ -308,6 +310,7 @@ void held_answered(struct csv_client *c, const struct csv_msg *msg, const struct
 		if (l != NULL && l->held.state == HELD_ASKED) {
 			l->held.state = HELD_OURS;
 			l->held.claimed = true;
+			c->events = true;
 			got_lease(c, l, reply);
 		}
 		break;
@@ -315,6 +318,7 @@ void held_answered(struct csv_client *c, const struct csv_msg *msg, const struct
 		k = lock_of(c, msg->lock.number);
 		if (k != NULL) {
 			k->held.claimed = true;
+			c->events = true;
 			got_lock(k, &msg->lock);
 		}
 		break;
@@ -356,6 +360,7 @@ void held_event(struct csv_client *c, const struct csv_msg *msg)
 	if (h == NULL || (h->state != HELD_OURS && h->state != HELD_ASKED)) {
 		return;
 	}
+	c->events = true;
 	h->mode = msg->event.mode;
 	h->noticed = true;
 	if (msg->type == CSV_MSG_REVOKE) {
@@ -367,6 +372,7 @@ void held_event(struct csv_client *c, const struct csv_msg *msg)
 
 void held_lose_all(struct csv_client *c)
 {
+	c->events = true;
 	for (uint32_t i = 0; i < c->cfg.handles_max; i++) {
 		lose(&c->handles[i].held);
 	}
@@ -498,6 +504,7 @@ static bool claimed(struct csv_client *c, struct held *h, const struct csv_msg *
 	}
 	h->reclaim = 0;
 	c->claims--;
+	c->events = true;
 	if (reply->status == 0) {
 		h->claimed = true;
 		h->noticed = false;
@@ -577,7 +584,7 @@ static bool event_of(struct held *h, enum csv_msg_what what, struct csv_client_e
 	return true;
 }
 
-bool csv_client_next_event(struct csv_client *c, struct csv_client_event *out)
+static bool next_event(struct csv_client *c, struct csv_client_event *out)
 {
 	for (uint32_t i = 0; i < c->cfg.handles_max; i++) {
 		if (event_of(&c->handles[i].held, CSV_MSG_A_HANDLE, out)) {
@@ -595,4 +602,10 @@ bool csv_client_next_event(struct csv_client *c, struct csv_client_event *out)
 		}
 	}
 	return false;
+}
+
+bool csv_client_next_event(struct csv_client *c, struct csv_client_event *out)
+{
+	c->events = c->events && next_event(c, out);
+	return c->events;
 }

@@ -180,6 +180,8 @@ struct csv_volume_info {
 	uint32_t coordinator;           /* node; CSV_MSG_NODES = nobody */
 	uint64_t term;                  /* of it */
 	bool connected;                 /* our client to the coordinator, past grace */
+	char path[CSV_DAEMON_PATH_MAX]; /* where it is mounted; "" = it is not */
+	const char *mount_why;          /* it cannot be mounted; "" = it can */
 	const char *client;             /* its state */
 	const char *slot;               /* state of our liveness slot */
 	struct csv_volume_latency meta; /* requests of this node */

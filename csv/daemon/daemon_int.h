@@ -159,6 +159,7 @@ struct csv_volume {
 
 	struct mounted *mounted; /* owned; NULL = not */
 	uint64_t mount_retry_ns;
+	struct errbuf mount_why; /* it cannot be mounted */
 
 	struct csv_volume_req stat_req;
 	bool stat_busy;
@@ -234,6 +235,8 @@ void mounted_start(struct csv_volume *v, uint64_t now_ns);
 bool mounted_stop(struct csv_volume *v);
 /* mounted_lose() - the volume, or this run of the node, is gone: what is mounted ends alone. */
 void mounted_lose(struct csv_volume *v);
+/* mounted_kick() - rights changed: look at what waits. */
+void mounted_kick(struct csv_volume *v);
 void mounted_event(struct csv_volume *v, const struct csv_client_event *event);
 /* mounted_orphans() - the daemon goes. */
 void mounted_orphans(struct csv_daemon *d);

@@ -35,6 +35,7 @@ struct wire {
 	struct mounted *m;
 	struct csv_mount_ask *ask;
 	struct list link;
+	bool again; /* it was asked for twice */
 };
 
 struct mounted {
@@ -183,8 +184,29 @@ static void take_names(const struct csv_msg_reply *reply, struct csv_op *op)
 
 static bool wants_attr(enum csv_op_type type)
 {
-	return type == CSV_OP_LOOKUP || type == CSV_OP_GETATTR || type == CSV_OP_SETATTR ||
-	       type == CSV_OP_CREATE || type == CSV_OP_MKDIR;
+	return type == CSV_OP_LOOKUP || type == CSV_OP_GETATTR || type == CSV_OP_CREATE ||
+	       type == CSV_OP_MKDIR;
+}
+
+/* Asked once more, it does nothing and says how the file is. */
+static bool may_repeat(enum csv_op_type type)
+{
+	return type == CSV_OP_SETATTR || type == CSV_OP_CONVERT || type == CSV_OP_PUNCH ||
+	       type == CSV_OP_TRUNCATE;
+}
+
+/* What is not known there is not there: it ends, or has ended. */
+static int result_of(const struct csv_mount_ask *ask, int result)
+{
+	bool ends = ask->what == CSV_MOUNT_CLOSE || ask->what == CSV_MOUNT_RETURN;
+
+	if (ends && (result == -EBADF || result == -ESTALE)) {
+		return 0;
+	}
+	if (result == -EAGAIN) {
+		return -EIO; /* asked twice, it still says nothing */
+	}
+	return result == -EBADF || result == -ENOTCONN ? -ESTALE : result;
 }
 
 /* Returns 0; -EAGAIN: it was done, but says nothing about it; -EIO the reply makes no sense. */
@@ -208,6 +230,9 @@ static int take_reply(struct wire *w)
 	if (ask->what != CSV_MOUNT_OP) {
 		return 0;
 	}
+	if (!attr && may_repeat(op->type)) {
+		return -EAGAIN; /* what was asked for stays as it was */
+	}
 	if (op->type == CSV_OP_LIST) {
 		take_names(reply, op);
 	} else if (op->type == CSV_OP_STATFS) {
@@ -215,10 +240,7 @@ static int take_reply(struct wire *w)
 		return (reply->parts & CSV_MSG_STAT) != 0 ? 0 : -EIO;
 	}
 	op->count = reply->count;
-	if (!wants_attr(op->type) || attr) {
-		return 0;
-	}
-	return op->type == CSV_OP_SETATTR ? -EAGAIN : -EIO;
+	return !wants_attr(op->type) || attr ? 0 : -EIO;
 }
 
 static void next_waiting(struct mounted *m);
@@ -233,15 +255,10 @@ static void answered(struct csv_volume_req *req)
 
 	if (result == 0 && req->req.reply != NULL) {
 		result = take_reply(w);
-		if (result == -EAGAIN && m->v != NULL) { /* asked twice, done once */
-			memset(&req->req.msg, 0, sizeof(req->req.msg));
-			req->req.msg.type = CSV_MSG_OP;
-			req->req.msg.op = (struct csv_msg_op){.op = CSV_OP_GETATTR,
-			                                      .ino = ask->op.ino,
-			                                      .generation = ask->op.generation,
-			                                      .name = "",
-			                                      .name2 = ""};
-			ask->op.type = CSV_OP_GETATTR;
+		if (result == -EAGAIN && m->v != NULL && !w->again) {
+			/* An earlier coordinator did it, and its reply did not arrive. */
+			w->again = true;
+			message(w);
 			csv_volume_submit(m->v, req);
 			return;
 		}
@@ -252,7 +269,7 @@ static void answered(struct csv_volume_req *req)
 		result = -EIO;
 	}
 	w->ask = NULL;
-	csv_mount_answer(ask, result == -ENOTCONN ? -ESTALE : result, lease);
+	csv_mount_answer(ask, result_of(ask, result), lease);
 	list_add_head(&m->idle, &w->link);
 	next_waiting(m);
 }
@@ -263,6 +280,7 @@ static void start(struct mounted *m, struct csv_mount_ask *ask)
 
 	w->m = m;
 	w->ask = ask;
+	w->again = false;
 	w->req.fn = answered;
 	w->req.arg = w;
 	message(w);
@@ -375,6 +393,13 @@ static void ended(void *arg)
 	}
 }
 
+void mounted_kick(struct csv_volume *v)
+{
+	if (v->mounted != NULL) {
+		csv_mount_kick(v->mounted->mount);
+	}
+}
+
 static int make_path(const struct csv_volume *v, char *path, size_t len, struct errbuf *eb)
 {
 	int n = snprintf(path, len, "%s/%s", v->d->cfg.mount_dir, v->cfg.name);
@@ -460,6 +485,7 @@ void mounted_start(struct csv_volume *v, uint64_t now_ns)
 		err = start_mount(v, m, &eb);
 	}
 	if (err != 0) {
+		v->mount_why = eb;
 		log_warn(TAG, "cannot mount volume=%s reason=\"%s\"", v->cfg.name,
 		         errbuf_text(&eb, err));
 		destroy(m);
@@ -467,6 +493,7 @@ void mounted_start(struct csv_volume *v, uint64_t now_ns)
 	}
 	list_add_tail(&v->d->mounts, &m->link);
 	v->mounted = m;
+	v->mount_why = (struct errbuf){0};
 	log_info(TAG, "mounted volume=%s path=%s/%s", v->cfg.name, v->d->cfg.mount_dir,
 	         v->cfg.name);
 }

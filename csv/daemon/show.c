@@ -2,6 +2,7 @@
 
 /* show - how a volume stands, for people and for who fills in the members. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -83,6 +84,7 @@ void volume_look(struct csv_volume *v, uint64_t now_ns)
 	v->since_ns = now_ns;
 	log_info(TAG, "state volume=%s state=%s reason=%s", v->cfg.name,
 	         csv_volume_state_name(state), by[0] != '\0' ? by : "-");
+	mounted_kick(v);
 }
 
 /* ---- latencies ---- */
@@ -204,6 +206,7 @@ void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out
 		.client = "none",
 		.slot = "none",
 		.coord_why = "",
+		.mount_why = v->mount_why.text,
 		.moved_to = CSV_MSG_NODES,
 		.stat_known = v->stat_known,
 		.stat = v->stat,
@@ -220,6 +223,10 @@ void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out
 		for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
 			out->life[i] = s->peers[i].life;
 		}
+	}
+	if (v->mounted != NULL) {
+		(void)snprintf(out->path, sizeof(out->path), "%s/%s", v->d->cfg.mount_dir,
+		               v->cfg.name);
 	}
 	latency_get(&v->meta, &out->meta);
 	show_coordinator(v, out);

@@ -20,6 +20,8 @@
 #define TICK_NS 1000000000ull
 #define STAT_NS 5000000000ull
 #define BYE_NS 1000000000ull
+#define HANDLES_MAX 1024u /* files open through the mount; the coordinator allows twice as many */
+#define LEASES_MAX 2048u
 
 static void open_start(struct csv_volume *v);
 
@@ -175,6 +177,8 @@ static int client_start(struct csv_volume *v)
 		.volume = v->super.volume,
 		.node = v->d->members->self,
 		.incarnation = v->run,
+		.handles_max = HANDLES_MAX,
+		.leases_max = LEASES_MAX,
 		.numbers = daemon_numbers(v->d),
 	};
 	int err = csv_client_create(&cfg, &v->client, &v->why);
@@ -280,6 +284,7 @@ static void renewed(struct csv_volume *v)
 	if (v->client != NULL) {
 		csv_client_set_until(v->client, csv_slot_until_ns(s));
 	}
+	mounted_kick(v);
 }
 
 static void lapsed(struct csv_volume *v)
@@ -498,10 +503,10 @@ void volume_pump(struct csv_volume *v)
 	do {
 		v->again = false;
 		pump_round(v);
+		volume_look(v, clock_boot_ns());
 	} while (v->again && !v->gone);
 	v->pumping = false;
 	now_ns = clock_boot_ns();
-	volume_look(v, now_ns);
 	next = next_ns(v, now_ns);
 	loop_timer_arm(v->work, next > now_ns ? next - now_ns : 0);
 }

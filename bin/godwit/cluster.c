@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/errbuf.h"
 #include "base/json.h"
@@ -175,15 +176,118 @@ static int node_list_run(const struct cli_call *call, void *arg)
 
 static void put_quorum_alone(const struct cli_call *call, const json_t *json)
 {
+	const json_t *witness = json_object_get(json, "witness");
+	char text[300];
+
 	put_stale(call, json);
 	put_quorum(call, json);
-	put_row(call, "Witness", "none");
+	if (!json_is_object(witness)) {
+		put_row(call, "Witness", "none");
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "%s:%s, %s, %" PRIu64 " votes",
+	               godwit_text(witness, "type"), godwit_text(witness, "path"),
+	               godwit_text(witness, "state"), number_of(witness, "votes"));
+	put_row(call, "Witness", text);
+	if (godwit_text(witness, "why")[0] != '\0') {
+		put_row(call, "", godwit_text(witness, "why"));
+	}
 }
 
 static int quorum_show_run(const struct cli_call *call, void *arg)
 {
 	(void)arg;
 	return show(call, "/v1/quorum", put_quorum_alone);
+}
+
+/* "A[,B]" as an array. */
+static json_t *addrs_of(const char *text)
+{
+	json_t *out = json_array();
+
+	for (;;) {
+		size_t len = strcspn(text, ",");
+
+		(void)json_array_append_new(out, json_stringn(text, len));
+		if (text[len] == '\0') {
+			return out;
+		}
+		text += len + 1;
+	}
+}
+
+/* ---- quorum set ---- */
+
+static int quorum_witness(const struct cli_call *call, const char *word, struct errbuf *eb)
+{
+	const char *colon = strchr(word, ':');
+	json_t *body = colon != NULL ? json_pack("{s:s%,s:s}", "type", word, (size_t)(colon - word),
+	                                         "path", colon + 1)
+	                             : json_pack("{s:s}", "type", word);
+	json_t *answer = NULL;
+	int err = body == NULL
+	                  ? -ENOMEM
+	                  : godwit_call(call, API_POST, "/v1/quorum/witness", body, &answer, eb);
+
+	json_decref(body);
+	json_decref(answer);
+	return err;
+}
+
+/* Whoever types this has seen that the others are off. */
+static int force_confirm(const struct cli_call *call, const char *names, struct errbuf *eb)
+{
+	char typed[1024] = "";
+
+	if (cli_flag(call, "yes", false)) {
+		return 0;
+	}
+	if (isatty(STDIN_FILENO) == 0) {
+		(void)errbuf_set(eb, -EINVAL, "a start by force must be confirmed");
+		errbuf_hint(eb, "--yes, in a script that has made sure that %s are off", names);
+		return -EINVAL;
+	}
+	godwit_note(call,
+	            "What only %s have is lost, and if one of them runs, data on shared volumes is "
+	            "destroyed.\nSee that they are off, then type their names as above:",
+	            names);
+	if (fgets(typed, sizeof(typed), stdin) != NULL) {
+		typed[strcspn(typed, "\n")] = '\0';
+	}
+	return strcmp(typed, names) == 0 ? 0 : errbuf_set(eb, -ECANCELED, "not confirmed");
+}
+
+static int quorum_force(const struct cli_call *call, const char *names, struct errbuf *eb)
+{
+	json_t *body = json_pack("{s:o}", "off", addrs_of(names));
+	json_t *answer = NULL;
+	int err = force_confirm(call, names, eb);
+
+	if (err == 0) {
+		err = body == NULL
+		              ? -ENOMEM
+		              : godwit_call(call, API_POST, "/v1/quorum/force", body, &answer, eb);
+	}
+	json_decref(body);
+	json_decref(answer);
+	return err;
+}
+
+static int quorum_set_run(const struct cli_call *call, void *arg)
+{
+	const char *witness = cli_text(call, "witness");
+	const char *force = cli_text(call, "force");
+	struct errbuf eb = {0};
+	int err = -EINVAL;
+
+	(void)arg;
+	if ((witness != NULL) == (force != NULL)) {
+		(void)errbuf_set(&eb, err, "one of --witness and --force");
+	} else {
+		err = witness != NULL ? quorum_witness(call, witness, &eb)
+		                      : quorum_force(call, force, &eb);
+	}
+	return err < 0 ? godwit_fail(call, err, &eb) : quorum_show_run(call, NULL);
 }
 
 static void put_node(const struct cli_call *call, const json_t *node)
@@ -220,22 +324,6 @@ static int node_show_run(const struct cli_call *call, void *arg)
 }
 
 /* ---- cluster create ---- */
-
-/* "A[,B]" as an array. */
-static json_t *addrs_of(const char *text)
-{
-	json_t *out = json_array();
-
-	for (;;) {
-		size_t len = strcspn(text, ",");
-
-		(void)json_array_append_new(out, json_stringn(text, len));
-		if (text[len] == '\0') {
-			return out;
-		}
-		text += len + 1;
-	}
-}
 
 static int nodes_of(const struct cli_call *call, json_t **out, struct errbuf *eb)
 {
@@ -550,8 +638,34 @@ const struct cli_noun noun_node = {
 	.cmds = node_cmds,
 };
 
+static const struct cli_opt quorum_opts[] = {
+	{.name = "witness",
+         .kind = CLI_TEXT,
+         .value = "none|disk:PATH|share:PATH",
+         .summary = "The witness of the cluster."},
+	{.name = "force",
+         .kind = CLI_TEXT,
+         .value = "NODE[,NODE]...",
+         .summary = "Go on without these nodes: all that are not here, and all of them off."},
+	{.name = "yes", .kind = CLI_FLAG, .summary = "Do not ask to type the names again."},
+	{0},
+};
+
 static const struct cli_cmd quorum_cmds[] = {
 	{.verb = "show", .summary = "Show who has a majority", .run = quorum_show_run},
+	{.verb = "set",
+         .summary = "Choose a witness, or go on by force",
+         .details =
+                 "A witness decides which half goes on when nodes are parted. It is a disk (or a "
+                 "file; 2 MiB are used, and must be empty) or a folder that all nodes reach under "
+                 "the same path. It has a vote while the number of nodes is even.\n\n"
+                 "By force the nodes that are here go on without a majority. All others must be "
+                 "off: what only they have is lost. They come back as members by themselves.",
+         .examples = "godwit quorum set --witness share:/mnt/witness\n"
+                     "godwit quorum set --witness disk:/dev/disk/by-id/wwn-0x5000c500a1b2c3d4\n"
+                     "godwit quorum set --force n2,n3",
+         .opts = quorum_opts,
+         .run = quorum_set_run},
 	{0},
 };
 

@@ -118,6 +118,7 @@ static void on_tick(void *arg)
 
 	if (!api->stopped) {
 		cluster_sync(api);
+		cluster_quorum_tick(api->quorum);
 		cluster_trust_expel(api);
 		waiters_poll(api);
 		loop_timer_arm(api->tick, CLUSTER_TICK_NS);
@@ -236,6 +237,7 @@ void cluster_leave(struct cluster_api *api, const char *why)
 
 	log_info(CLUSTER_TAG, "leaving the cluster name=%s why=\"%s\"", api->conf.name, why);
 	cluster_admissions_close(api);
+	cluster_quorum_leave(api->quorum);
 	close_member(api);
 	api->proposing = false;
 	api->leaving = true;
@@ -264,6 +266,8 @@ static const struct api_route cluster_routes[] = {
 	{API_DELETE, "/v1/nodes/{name}", cluster_on_evict},
 	{API_POST, "/v1/nodes/{name}/token", cluster_on_token},
 	{API_GET, "/v1/quorum", cluster_on_quorum},
+	{API_POST, "/v1/quorum/witness", cluster_on_witness},
+	{API_POST, "/v1/quorum/force", cluster_on_force},
 };
 
 /* What a start finds: a cluster, a joining under way, or nothing. */
@@ -306,6 +310,9 @@ int cluster_api_create(const struct cluster_api_cfg *cfg, struct cluster_api **o
 	err = cluster_works_create(cfg->loop, &api->works);
 	if (err == 0) {
 		err = loop_timer_new(cfg->loop, on_tick, api, &api->tick);
+	}
+	if (err == 0) {
+		err = cluster_quorum_create(api, &api->quorum, eb);
 	}
 	if (err == 0) {
 		err = api_server_routes(cfg->server, cluster_routes, ARRAY_LEN(cluster_routes),
@@ -351,5 +358,6 @@ void cluster_api_destroy(struct cluster_api *api)
 	cluster_join_free(api);
 	cluster_check_free(api);
 	cert_fresh_fini(&api->fresh);
+	cluster_quorum_destroy(api->quorum);
 	free(api);
 }

@@ -65,6 +65,7 @@ json_t *cluster_conf_json(const struct cluster_conf *conf)
 	json_add_bool(&b, "founder", conf->founder);
 	json_add_u64(&b, "token_ms", conf->token_ms);
 	json_add_u64(&b, "version", conf->version);
+	json_add_u64(&b, "witness", conf->witness);
 	json_build_array(&nodes);
 	for (uint32_t i = 0; i < conf->count; i++) {
 		conf_add_node(&nodes, &conf->nodes[i]);
@@ -176,6 +177,7 @@ int cluster_conf_read(const struct json_at *at, struct cluster_conf *out, struct
 	struct cluster_conf c = {.count = 0};
 	uint64_t nodeid = 0;
 	uint64_t token_ms = 0;
+	uint64_t witness = 0;
 	int err = read_name(at, "name", c.name, eb);
 
 	if (err == 0) {
@@ -201,11 +203,15 @@ int cluster_conf_read(const struct json_at *at, struct cluster_conf *out, struct
 		err = json_get_u64(at, "version", 1, VERSION_MAX, &c.version, eb);
 	}
 	if (err == 0) {
+		err = json_opt_u64(at, "witness", 0, 1, &witness, eb);
+	}
+	if (err == 0) {
 		err = read_nodes(at, &c, eb);
 	}
 	if (err == 0) {
 		c.nodeid = (uint32_t)nodeid;
 		c.token_ms = (uint32_t)token_ms;
+		c.witness = (uint32_t)witness;
 		*out = c;
 	}
 	return err;
@@ -255,6 +261,7 @@ int cluster_conf_save(const char *dir, const struct cluster_conf *conf, struct e
 int cluster_conf_from_db(const struct db *db, struct cluster_conf *conf, struct errbuf *eb)
 {
 	const struct db_object *setting = db_get(db, DB_SETTING, "cluster");
+	const struct db_object *witness = db_get(db, DB_WITNESS, "witness");
 	uint64_t token_ms = 0;
 	uint64_t version = 0;
 	uint32_t count = 0;
@@ -289,6 +296,8 @@ int cluster_conf_from_db(const struct db *db, struct cluster_conf *conf, struct 
 	conf->count = count;
 	conf->version = version;
 	conf->token_ms = (uint32_t)token_ms;
+	conf->witness =
+		witness != NULL && json_integer_value(json_object_get(witness->doc, "votes")) > 0;
 	return 0;
 }
 
@@ -306,6 +315,7 @@ int cluster_conf_text(const struct cluster_conf *conf, const char *dir, char *bu
 		.token_ms = conf->token_ms,
 		.count = conf->count,
 		.nodes = nodes,
+		.witness = conf->witness,
 	};
 
 	(void)snprintf(keyfile, sizeof(keyfile), "%.4000s/authkey", dir);

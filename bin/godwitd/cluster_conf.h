@@ -46,6 +46,7 @@ struct cluster_conf {
 	bool founder; /* the cluster's database begins with us */
 	uint32_t token_ms;
 	uint64_t version; /* of the list; corosync's config_version */
+	uint32_t witness; /* votes of the witness in corosync.conf; 0 = none */
 	uint32_t count;
 	struct cluster_node nodes[CLUSTER_NODES_MAX];
 };

@@ -19,6 +19,7 @@
 #include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/cluster_api.h"
 #include "bin/godwitd/cluster_conf.h"
+#include "bin/godwitd/cluster_quorum.h"
 #include "bin/godwitd/cluster_token.h"
 #include "cluster/db/db.h"
 #include "cluster/db/db_cmd.h"
@@ -49,7 +50,8 @@ struct cluster_api {
 	struct member *member;         /* NULL: in no cluster, or it cannot be opened */
 	struct api_server *admissions; /* while there are tokens */
 	struct tls_ctx *admissions_tls;
-	struct list waiters; /* of struct cluster_waiter, owned */
+	struct cluster_quorum *quorum; /* owned */
+	struct list waiters;           /* of struct cluster_waiter, owned */
 	uint32_t waiter_count;
 	struct cluster_conf conf; /* as in the file, if: */
 	bool present;             /* we are in a cluster */
@@ -66,6 +68,7 @@ struct cluster_api {
 	struct cluster_join *join;   /* owned; a joining under way */
 	struct cluster_check *check; /* owned; a check under way */
 	struct errbuf trouble;       /* what stands in the way now; "" = nothing */
+	bool refused;                /* by another node, says trouble */
 	struct cert_fresh fresh;     /* owned; to be ours when all nodes know it */
 	bool renewing;               /* there is one; so is: */
 	uint64_t fresh_since_ns;     /* when the database had it; 0 = not yet */
@@ -135,6 +138,9 @@ bool cluster_can_lose(const struct cluster_api *api, uint32_t nodeid);
 
 /* Propose; @cmd is ended and freed here. One at a time: api->proposing. */
 void cluster_propose(struct cluster_api *api, struct db_cmd *cmd, const char *what);
+
+/* The same for who votes in the log. */
+void cluster_configure(struct cluster_api *api, const struct view_config *config);
 
 /* A version more of the list of nodes, if it is still @version. */
 void cluster_bump(struct db_cmd *cmd, uint64_t version);

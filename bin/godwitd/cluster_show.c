@@ -122,7 +122,7 @@ static void show_quorum(const struct cluster_api *api, struct json_build *b)
 	json_add_u64(b, "epoch", s.epoch);
 	json_add_str(b, "leader", node_name(api, s.leader));
 	json_add_u64(b, "ring", view->ring.seq);
-	json_add_null(b, "witness");
+	json_add(b, "witness", cluster_quorum_show(api->quorum));
 }
 
 static void show_log(const struct cluster_api *api, struct json_build *b)

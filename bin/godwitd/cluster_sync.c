@@ -103,7 +103,7 @@ uint32_t cluster_votes_here(const struct cluster_api *api, uint32_t but)
 			                           &m->hello.uuid);
 		}
 	}
-	return votes;
+	return votes + (view->witness ? view_config_witness(member_config(api->member)) : 0);
 }
 
 bool cluster_can_lose(const struct cluster_api *api, uint32_t nodeid)
@@ -148,6 +148,17 @@ void cluster_propose(struct cluster_api *api, struct db_cmd *cmd, const char *wh
 		log_info(CLUSTER_TAG, "proposed what=\"%s\"", what);
 	} else if (err != -EAGAIN && err != -ENOTCONN) {
 		log_warn(CLUSTER_TAG, "not proposed what=\"%s\" error=%s", what,
+		         strerrorname_np(-err));
+	}
+}
+
+void cluster_configure(struct cluster_api *api, const struct view_config *config)
+{
+	int err = member_configure(api->member, config, CLUSTER_PROPOSE_NS, on_proposed, api);
+
+	api->proposing = err == 0;
+	if (err != 0 && err != -EAGAIN && err != -ENOTCONN) {
+		log_warn(CLUSTER_TAG, "votes in the log not changed error=%s",
 		         strerrorname_np(-err));
 	}
 }
@@ -232,7 +243,6 @@ static void propose_vote(struct cluster_api *api, const json_t *node, uint32_t v
 	struct view_config config = *member_config(api->member);
 	uint32_t nodeid = (uint32_t)number_of(node, "nodeid");
 	uint32_t count = 0;
-	int err;
 
 	for (uint32_t i = 0; i < config.count; i++) {
 		if (config.nodes[i].nodeid != nodeid) {
@@ -247,10 +257,8 @@ static void propose_vote(struct cluster_api *api, const json_t *node, uint32_t v
 		count++;
 	}
 	config.count = count;
-	err = member_configure(api->member, &config, CLUSTER_PROPOSE_NS, on_proposed, api);
-	api->proposing = err == 0;
-	log_info(CLUSTER_TAG, "votes in the log node=%u votes=%u error=%s", nodeid, votes,
-	         err == 0 ? "-" : strerrorname_np(-err));
+	cluster_configure(api, &config);
+	log_info(CLUSTER_TAG, "votes in the log node=%u votes=%u", nodeid, votes);
 }
 
 static bool has_vote(const struct cluster_api *api, const json_t *node)
@@ -306,7 +314,7 @@ static void sync_lead(struct cluster_api *api)
 		}
 		return;
 	}
-	if (!cluster_settled(api, &who)) {
+	if (!cluster_settled(api, &who) || cluster_quorum_lead(api->quorum)) {
 		return;
 	}
 	for (size_t i = 0; i < db_count(db, DB_NODE); i++) {
@@ -463,6 +471,10 @@ static void take_conf(struct cluster_api *api, json_t *answer)
 		         (unsigned long long)conf.version);
 		api->conf = conf;
 	}
+	/* It runs, among those who were told by force to go on without the others. */
+	if (err == 0 && member_view(api->member)->state != VIEW_DOWN) {
+		api->reloading = cluster_work_start(api->works, run_reload, on_reloaded, api) == 0;
+	}
 }
 
 static void on_conf(void *arg, int err, json_t *answer, const struct errbuf *eb)
@@ -478,13 +490,16 @@ static void on_conf(void *arg, int err, json_t *answer, const struct errbuf *eb)
 		                 "the other nodes do not accept this one: was it evicted while it "
 		                 "was away?");
 		errbuf_hint(&api->trouble, "godwit cluster remove --force here, then join again");
+		api->refused = true;
 		log_warn(CLUSTER_TAG, "refused by another node text=\"%s\"", eb->text);
 	} else if (err != 0) {
 		log_info(CLUSTER_TAG, "no list of nodes text=\"%s\"", eb->text);
 	} else if (!api->reloading) {
 		take_conf(api, answer);
 	}
-	start_now(api);
+	if (member_view(api->member)->state == VIEW_DOWN) {
+		start_now(api);
+	}
 }
 
 static void sync_ask(struct cluster_api *api)
@@ -517,10 +532,21 @@ static void sync_corosync(struct cluster_api *api)
 
 	if (cluster_is_active(api, NULL)) {
 		api->start_count = 0;
+		if (api->refused) {
+			api->refused = false;
+			api->trouble = (struct errbuf){0};
+		}
 		return;
 	}
-	if (member_view(api->member)->state != VIEW_DOWN || api->starting || api->asking ||
-	    now_ns < api->start_next_ns) {
+	if (api->starting || api->asking || now_ns < api->start_next_ns) {
+		return;
+	}
+	if (member_view(api->member)->state == VIEW_MINORITY) {
+		api->start_next_ns = now_ns + CLUSTER_RESTART_NS;
+		sync_ask(api); /* a person may have changed who counts */
+		return;
+	}
+	if (member_view(api->member)->state != VIEW_DOWN) {
 		return;
 	}
 	api->start_next_ns = now_ns + CLUSTER_RESTART_NS;
@@ -574,6 +600,9 @@ void cluster_sync(struct cluster_api *api)
 	}
 	if (!api->proposing) {
 		cluster_trust_sync(api);
+	}
+	if (!api->proposing) {
+		cluster_quorum_told(api->quorum);
 	}
 	if (!api->proposing && s.leader == api->conf.nodeid) {
 		sync_lead(api);

@@ -169,7 +169,14 @@ int coro_conf_text(const struct coro_conf *conf, char *buf, struct errbuf *eb)
 	         "\tcrypto_model: openssl\n\tcrypto_cipher: aes256\n\tcrypto_hash: sha256\n"
 	         "\tkeyfile: %s\n}\n",
 	         conf->keyfile);
-	conf_add(&t, "quorum {\n\tprovider: corosync_votequorum\n}\nnodelist {\n");
+	conf_add(&t, "quorum {\n\tprovider: corosync_votequorum\n");
+	if (conf->witness != 0) {
+		conf_add(&t,
+		         "\tdevice {\n\t\tmodel: godwit\n\t\tvotes: %u\n\t\ttimeout: 10000\n"
+		         "\t\tsync_timeout: %u\n\t}\n",
+		         conf->witness, 2 * conf->token_ms);
+	}
+	conf_add(&t, "}\nnodelist {\n");
 	for (uint32_t i = 0; i < conf->count; i++) {
 		const struct coro_conf_node *n = &conf->nodes[i];
 

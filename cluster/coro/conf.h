@@ -41,6 +41,7 @@ struct coro_conf {
 	uint32_t token_ms;
 	uint32_t count;
 	const struct coro_conf_node *nodes; /* [count] */
+	uint32_t witness;                   /* votes that coro_vote casts; 0 = no witness */
 };
 
 /*

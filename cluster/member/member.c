@@ -475,3 +475,8 @@ int member_configure(struct member *m, const struct view_config *config, uint64_
 
 	return rsm_propose(m->rsm, &q);
 }
+
+void member_grant(struct member *m, uint64_t key, bool forced)
+{
+	rsm_on_grant(m->rsm, key, forced);
+}

@@ -80,6 +80,10 @@ MUST_USE int member_barrier(struct member *m, uint64_t timeout_ns, rsm_done_fn f
 MUST_USE int member_configure(struct member *m, const struct view_config *config,
                               uint64_t timeout_ns, rsm_done_fn fn, void *arg);
 
+/* member_grant() - the witness votes for the ring and group of @key (view_key()), or, @forced, a
+ * person has said that they go on alone. */
+void member_grant(struct member *m, uint64_t key, bool forced);
+
 /* member_roles() - who may run what. Read it; borrowed until member_close(). */
 const struct role_table *member_roles(const struct member *m);
 

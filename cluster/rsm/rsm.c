@@ -479,6 +479,13 @@ void rsm_on_down(struct rsm *r)
 	}
 }
 
+void rsm_on_grant(struct rsm *r, uint64_t key, bool forced)
+{
+	if (r->state != RSM_HALTED) {
+		view_on_grant(&r->view, key, forced);
+	}
+}
+
 /* A proposal of any member, at the leader. */
 static void on_propose(struct rsm *r, const struct rsm_msg *m)
 {

@@ -127,6 +127,9 @@ void rsm_on_quorum(struct rsm *r, uint64_t ring_seq, bool quorate);
 void rsm_on_config(struct rsm *r, uint64_t config_version);
 void rsm_on_down(struct rsm *r);
 
+/* rsm_on_grant() - as view_on_grant(). */
+void rsm_on_grant(struct rsm *r, uint64_t key, bool forced);
+
 /* rsm_on_multicast() - delivered in the group's order. Damaged ones are counted and dropped. */
 void rsm_on_multicast(struct rsm *r, const struct view_peer *from, const void *buf, size_t len);
 

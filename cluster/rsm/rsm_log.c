@@ -129,6 +129,19 @@ static bool config_step(const struct view_config *a, const struct view_config *b
 	return moved <= 1;
 }
 
+/* By a person's word: any number of nodes go at once, as nobody can speak for them. */
+static bool config_shrinks(const struct view_config *from, const struct view_config *to)
+{
+	for (uint32_t i = 0; i < to->count; i++) {
+		const struct view_node *n = &to->nodes[i];
+
+		if (view_config_votes(from, n->nodeid, &n->uuid) != n->votes) {
+			return config_step(from, to);
+		}
+	}
+	return true;
+}
+
 static int level_allowed(const struct rsm *r, uint32_t level)
 {
 	if (level != r->level + 1) {
@@ -137,6 +150,9 @@ static int level_allowed(const struct rsm *r, uint32_t level)
 	for (uint32_t i = 0; i < r->config.count; i++) {
 		const struct view_member *m = view_find(&r->view, r->config.nodes[i].nodeid);
 
+		if (r->config.nodes[i].nodeid == VIEW_WITNESS_NODEID) {
+			continue;
+		}
 		if (m == NULL || !m->said || m->hello.level_max < level) {
 			return -EOPNOTSUPP; /* every configured node must be here and able to */
 		}
@@ -161,7 +177,8 @@ int rsm_log_allowed(const struct rsm *r, const struct rsm_entry *entry)
 		return 0;
 	}
 	if (view_config_decode(entry->payload, entry->len, &config) != 0 ||
-	    !config_step(&r->config, &config)) {
+	    !(r->view.forced ? config_shrinks(&r->config, &config)
+	                     : config_step(&r->config, &config))) {
 		return -EINVAL;
 	}
 	/* The one before must be committed; none may be on its way. */
@@ -378,10 +395,19 @@ static bool apply_next(struct rsm *r)
 static bool log_majority(const struct rsm *r, uint64_t index)
 {
 	uint32_t votes = 0;
+	bool all = true;
 
 	for (uint32_t i = 0; i < r->ack_count; i++) {
 		votes += r->acks[i].index >= index ? r->acks[i].votes : 0;
+		all = all && (r->acks[i].votes == 0 || r->acks[i].index >= index);
 	}
+	if (view_strict(&r->view) && !all) { /* the witness and people keep no entries */
+		return false;
+	}
+	if (r->view.forced) {
+		return votes != 0;
+	}
+	votes += r->view.witness ? view_config_witness(&r->config) : 0;
 	return votes * 2 > view_config_total(&r->config);
 }
 

@@ -72,6 +72,35 @@ static bool view_agreed(const struct view *v)
 	return true;
 }
 
+static uint64_t view_fnv(uint64_t hash, const void *buf, size_t len)
+{
+	const uint8_t *b = buf;
+
+	for (size_t i = 0; i < len; i++) {
+		hash = (hash ^ b[i]) * 1099511628211ull;
+	}
+	return hash;
+}
+
+uint64_t view_key(const struct view *v)
+{
+	le64 ring[2] = {le64_make(v->ring.seq), le64_make(v->ring.nodeid)};
+	uint64_t key = view_fnv(14695981039346656037ull, ring, sizeof(ring));
+
+	for (uint32_t i = 0; i < v->count; i++) {
+		le32 peer[2] = {le32_make(v->members[i].peer.nodeid),
+		                le32_make(v->members[i].peer.pid)};
+
+		key = view_fnv(key, peer, sizeof(peer));
+	}
+	return key | 1u;
+}
+
+bool view_strict(const struct view *v)
+{
+	return v->primary && (v->witness || v->forced);
+}
+
 /* Our hello for the round, if we may say it already. */
 static void view_say(struct view *v)
 {
@@ -85,6 +114,11 @@ static void view_say(struct view *v)
 		v->promised = log.promised;
 	}
 
+	uint64_t key = view_key(v);
+	uint32_t flags = (v->quorate ? VIEW_FLAG_QUORATE : 0u) |
+	                 (log.incomplete ? VIEW_FLAG_INCOMPLETE : 0u) |
+	                 (v->witness_key == key ? VIEW_FLAG_WITNESS : 0u) |
+	                 (v->forced_key == key ? VIEW_FLAG_FORCED : 0u);
 	struct view_hello hello = {
 		.ring = v->ring,
 		.round = v->round,
@@ -99,8 +133,7 @@ static void view_say(struct view *v)
 		.config_version = v->config_version,
 		.level = log.level,
 		.level_max = v->cfg.level_max,
-		.flags = (uint16_t)((v->quorate ? VIEW_FLAG_QUORATE : 0u) |
-	                            (log.incomplete ? VIEW_FLAG_INCOMPLETE : 0u)),
+		.flags = (uint16_t)flags,
 		.config = *log.config,
 	};
 
@@ -144,6 +177,7 @@ void view_on_group(struct view *v, const struct view_peer *peers, uint32_t count
 {
 	CHECK(count <= VIEW_NODES_MAX);
 	memset(v->members, 0, sizeof(v->members));
+	v->witness = false;
 	v->count = count;
 	for (uint32_t i = 0; i < count; i++) { /* by nodeid, whatever the order they come in */
 		uint32_t at = i;
@@ -162,6 +196,7 @@ void view_on_ring(struct view *v, const struct view_ring *ring, const uint32_t *
 {
 	CHECK(count <= VIEW_NODES_MAX);
 	v->ring = *ring;
+	v->witness = false;
 	v->ring_count = count;
 	if (count != 0) {
 		memcpy(v->ring_members, members, count * sizeof(*members));
@@ -192,6 +227,7 @@ void view_on_down(struct view *v)
 	bool over = v->state == VIEW_PRIMARY || v->state == VIEW_MINORITY;
 
 	v->count = 0;
+	v->witness = false;
 	v->ring = (struct view_ring){0};
 	v->quorum_seq = 0;
 	v->quorate = false;
@@ -267,6 +303,25 @@ static bool view_twin(const struct view *v, uint32_t at)
 	return false;
 }
 
+/* Are the votes of the members enough, with what else there is? NULL = yes. */
+static const char *view_enough(struct view *v, const struct view_config *config, uint32_t flags)
+{
+	uint32_t witness = view_config_witness(config);
+
+	if (v->votes * 2 > v->votes_total) {
+		return NULL;
+	}
+	v->half = (v->votes + witness) * 2 > v->votes_total;
+	v->witness = v->half && (flags & VIEW_FLAG_WITNESS) != 0;
+	v->forced = !v->witness && v->votes != 0 && (flags & VIEW_FLAG_FORCED) != 0;
+	if (v->witness) {
+		v->votes += witness;
+	}
+	return v->witness || v->forced ? NULL
+	       : v->half               ? "half of the votes, and not the witness's"
+	                               : "no majority of the configured votes";
+}
+
 /* Count, and say why it is not enough. NULL = primary. */
 static const char *view_count(struct view *v)
 {
@@ -275,6 +330,9 @@ static const char *view_count(struct view *v)
 	v->votes = 0;
 	v->votes_total = 0;
 	v->leader = 0;
+	v->witness = false;
+	v->forced = false;
+	v->half = false;
 	if (best < 0) {
 		return "no member has a complete log";
 	}
@@ -282,6 +340,7 @@ static const char *view_count(struct view *v)
 
 	const struct view_hello *b = &v->members[best].hello;
 	bool quorate = true;
+	uint32_t flags = 0;
 
 	v->votes_total = view_config_total(&b->config);
 	for (uint32_t i = 0; i < v->count; i++) {
@@ -293,6 +352,7 @@ static const char *view_count(struct view *v)
 			continue;
 		}
 		quorate = quorate && (m->hello.flags & VIEW_FLAG_QUORATE) != 0;
+		flags |= m->hello.flags;
 		if ((m->hello.flags & VIEW_FLAG_INCOMPLETE) != 0 || view_twin(v, i) ||
 		    m->hello.level_max < b->level) {
 			continue;
@@ -309,10 +369,10 @@ static const char *view_count(struct view *v)
 	if (v->leader == 0) {
 		v->leader = v->members[best].peer.nodeid;
 	}
-	if (!quorate) {
-		return "corosync has no quorum";
-	}
-	return v->votes * 2 > v->votes_total ? NULL : "no majority of the configured votes";
+
+	const char *why = view_enough(v, &b->config, flags);
+
+	return why == NULL && !quorate ? "corosync has no quorum" : why;
 }
 
 static void view_complete(struct view *v)
@@ -348,7 +408,7 @@ static void view_hellos(struct view *v)
 			v->epoch = top > v->epoch ? top : v->epoch;
 		}
 	}
-	v->epoch++;
+	v->epoch += v->forced ? VIEW_FORCED_STEP : 1;
 	if (v->epoch <= v->promised) { /* to another formation, meanwhile */
 		view_next(v);
 		return;
@@ -370,6 +430,17 @@ void view_promised(struct view *v, uint64_t epoch)
 	}
 	memcpy(buf + sizeof(struct frame_wire), &w, sizeof(w));
 	v->cfg.ops->send(v->cfg.arg, buf, frame_seal(buf, FRAME_PROMISE, sizeof(w)));
+}
+
+void view_on_grant(struct view *v, uint64_t key, bool forced)
+{
+	uint64_t *kept = forced ? &v->forced_key : &v->witness_key;
+
+	if (v->state == VIEW_DOWN || key != view_key(v) || *kept == key) {
+		return;
+	}
+	*kept = key;
+	view_next(v);
 }
 
 /* ---- messages ---- */

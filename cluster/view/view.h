@@ -30,6 +30,13 @@
  * majority has it; so some member has it; the best log by (epoch, index) then has it as well,
  * because epochs are unique and one leader writes each (docs/decisions/0131).
  *
+ * A witness is a vote of the configuration without a member (VIEW_WITNESS_NODEID). It counts for a
+ * view that lacks just that one, when a member has its grant for exactly this ring and group
+ * (view_on_grant(); cluster/witness says why only one half can). A person's word counts in the same
+ * way (VIEW_FLAG_FORCED), whatever votes there are, and its epoch is so far ahead that all who were
+ * not there lose to it. In both cases a majority of the nodes may be elsewhere, so such a view is
+ * strict: an entry needs the acknowledgement of every member that has a vote (docs/quorum.md).
+ *
  * No clock, no I/O, no allocation: the owner (cluster/rsm) calls in, and struct view_ops answers.
  */
 
@@ -45,6 +52,11 @@
 
 #define VIEW_FLAG_QUORATE 1u    /* votequorum says so, for this ring */
 #define VIEW_FLAG_INCOMPLETE 2u /* the log is being replaced: no vote */
+#define VIEW_FLAG_WITNESS 4u    /* the witness votes for this ring and group */
+#define VIEW_FLAG_FORCED 8u     /* a person says that this group goes on alone */
+
+#define VIEW_WITNESS_NODEID UINT32_MAX /* in a configuration: the witness, which is no member */
+#define VIEW_FORCED_STEP (1ull << 32)  /* epochs that nobody else comes to by himself */
 
 enum view_state { VIEW_DOWN, VIEW_JOINING, VIEW_HELLO, VIEW_PROMISE, VIEW_PRIMARY, VIEW_MINORITY };
 
@@ -159,9 +171,15 @@ struct view {
 	uint64_t epoch;  /* PRIMARY */
 	uint32_t leader; /* nodeid */
 	uint32_t best;   /* index in members: the log that everybody will have */
-	uint32_t votes;
+	uint32_t votes;  /* with the witness's, if: */
 	uint32_t votes_total;
+	bool witness;    /* its vote is used, or would be if corosync had quorum */
+	bool forced;     /* PRIMARY: by a person's word */
+	bool half;       /* with the witness's vote there would be a majority, without not */
 	const char *why; /* MINORITY: the reason, for people */
+	/* What we were told, for a ring and group: view_key(); 0 = nothing. */
+	uint64_t witness_key;
+	uint64_t forced_key;
 };
 
 void view_init(struct view *v, const struct view_cfg *cfg);
@@ -193,6 +211,16 @@ void view_promised(struct view *v, uint64_t epoch);
 /* view_again() - start a new round: something is wrong with this view. */
 void view_again(struct view *v);
 
+/* view_key() - of the ring and the group as they are now: what a grant is for. Never 0. */
+uint64_t view_key(const struct view *v);
+
+/* view_on_grant() - the witness's vote, or with @forced a person's word, for @key. Starts a new
+ * round; nothing happens if @key is not view_key() any more. */
+void view_on_grant(struct view *v, uint64_t key, bool forced);
+
+/* view_strict() - every member that has a vote must acknowledge an entry. */
+bool view_strict(const struct view *v);
+
 /* view_find() - the member with that nodeid, or NULL. */
 const struct view_member *view_find(const struct view *v, uint32_t nodeid);
 
@@ -202,6 +230,9 @@ uint32_t view_config_votes(const struct view_config *config, uint32_t nodeid,
 
 /* view_config_total() - all votes. */
 uint32_t view_config_total(const struct view_config *config);
+
+/* view_config_witness() - the witness's votes among them; 0 = there is none. */
+uint32_t view_config_witness(const struct view_config *config);
 
 /* view_config_decode/encode() - as view_node_wire[count]. Returns 0; -EBADMSG a node twice, no
  * nodes, too many, votes 0 or above 255, a rest. */

@@ -85,6 +85,18 @@ uint32_t view_config_total(const struct view_config *config)
 	return total;
 }
 
+uint32_t view_config_witness(const struct view_config *config)
+{
+	uint32_t votes = 0;
+
+	for (uint32_t i = 0; i < config->count; i++) {
+		if (config->nodes[i].nodeid == VIEW_WITNESS_NODEID) {
+			votes += config->nodes[i].votes;
+		}
+	}
+	return votes;
+}
+
 size_t view_hello_encode(const struct view_hello *hello, uint8_t buf[VIEW_SEND_MAX])
 {
 	struct view_hello_wire w = {
@@ -126,7 +138,8 @@ int view_hello_decode(const uint8_t *body, size_t len, struct view_hello *out)
 	uint16_t flags = le16_get(w.flags);
 
 	if (le32_get(w.reserved) != 0 || le16_get(w.node_count) > VIEW_NODES_MAX ||
-	    (flags & ~(VIEW_FLAG_QUORATE | VIEW_FLAG_INCOMPLETE)) != 0 ||
+	    (flags & ~(VIEW_FLAG_QUORATE | VIEW_FLAG_INCOMPLETE | VIEW_FLAG_WITNESS |
+	               VIEW_FLAG_FORCED)) != 0 ||
 	    le64_get(w.ring_seq) == 0 || le32_get(w.round) == 0 ||
 	    le64_get(w.commit_index) > le64_get(w.last_index) ||
 	    le32_get(w.level) > le32_get(w.level_max) ||

@@ -109,6 +109,7 @@ class Node:
 class Case(unittest.TestCase):
     COUNT = 3
     LINKS = 2
+    DETECT = "1s"
     NODE = Node
 
     def setUp(self):
@@ -127,7 +128,7 @@ class Case(unittest.TestCase):
 
     def create(self):
         words = [w for n in self.nodes for w in ("--node", f"{n.name}={n.addrs}")]
-        return self.nodes[0].ask("cluster", "create", "lab", *words)
+        return self.nodes[0].ask("cluster", "create", "lab", "--detect", self.DETECT, *words)
 
     def form(self):
         """All nodes, by what create prints."""

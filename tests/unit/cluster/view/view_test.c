@@ -321,6 +321,110 @@ static void a_node_of_another_cluster_does_not_vote(void **state)
 	assert_int_equal(b->nodes[3].view.state, VIEW_MINORITY);
 }
 
+/* Nodes 1 and 2 with the witness; 3 has no vote. */
+static void with_witness(struct bus *b)
+{
+	b->config.nodes[2] =
+		(struct view_node){.nodeid = VIEW_WITNESS_NODEID, .votes = 1, .uuid = {{99}}};
+}
+
+static void the_witness_makes_half_a_majority(void **state)
+{
+	struct bus *b = *state;
+	struct view *v = &b->nodes[1].view;
+
+	with_witness(b);
+	ring(b, 1, 1, 4, false);
+	assert_int_equal(v->state, VIEW_MINORITY);
+	assert_true(v->half);
+	assert_false(v->witness);
+	view_on_grant(v, view_key(v), false);
+	deliver(b, 1, 1);
+	assert_int_equal(v->state, VIEW_MINORITY); /* corosync does not count it yet */
+	assert_true(v->witness);
+	assert_string_equal(v->why, "corosync has no quorum");
+	view_on_quorum(v, 4, true);
+	deliver(b, 1, 1);
+	assert_int_equal(v->state, VIEW_PRIMARY);
+	assert_true(view_strict(v));
+	assert_int_equal(v->votes, 2);
+	assert_int_equal(v->votes_total, 3);
+	/* Another ring: it is to be asked for again. */
+	ring(b, 1, 1, 8, true);
+	assert_int_equal(v->state, VIEW_MINORITY);
+	assert_false(v->witness);
+	/* Both nodes: it is not needed. */
+	ring(b, 1, 2, 12, true);
+	assert_int_equal(v->state, VIEW_PRIMARY);
+	assert_false(view_strict(v));
+	assert_int_equal(v->votes, 2);
+}
+
+static void a_grant_for_another_group_does_not_count(void **state)
+{
+	struct bus *b = *state;
+	struct view *v = &b->nodes[1].view;
+	uint64_t key;
+
+	with_witness(b);
+	ring(b, 1, 1, 4, true);
+	key = view_key(v);
+	ring(b, 1, 1, 8, true);
+	assert_true(view_key(v) != key);
+	view_on_grant(v, key, false);
+	deliver(b, 1, 1);
+	assert_int_equal(v->state, VIEW_MINORITY);
+	assert_false(v->witness);
+	/* Without a witness in the configuration no grant counts. */
+	b->config.nodes[2].nodeid = 3;
+	view_on_grant(v, view_key(v), false);
+	deliver(b, 1, 1);
+	assert_int_equal(v->state, VIEW_MINORITY);
+	assert_false(v->witness);
+	assert_false(v->half);
+}
+
+static void one_members_grant_is_enough_for_all(void **state)
+{
+	struct bus *b = *state;
+
+	b->config.nodes[3] =
+		(struct view_node){.nodeid = VIEW_WITNESS_NODEID, .votes = 1, .uuid = {{99}}};
+	b->config.nodes[4] = (struct view_node){.nodeid = 9, .votes = 1, .uuid = {{9}}};
+	b->config.count = 5; /* 1, 2, 3, 9 and the witness */
+	ring(b, 2, 3, 4, true);
+	assert_int_equal(b->nodes[2].view.state, VIEW_MINORITY);
+	view_on_grant(&b->nodes[2].view, view_key(&b->nodes[2].view), false);
+	deliver(b, 2, 3);
+	for (uint32_t i = 2; i <= 3; i++) {
+		assert_int_equal(b->nodes[i].view.state, VIEW_PRIMARY);
+		assert_true(view_strict(&b->nodes[i].view));
+	}
+}
+
+static void by_force_the_epoch_is_far_ahead(void **state)
+{
+	struct bus *b = *state;
+	struct view *v = &b->nodes[1].view;
+	uint64_t before;
+
+	ring(b, 1, 3, 4, true);
+	before = v->epoch;
+	ring(b, 1, 1, 8, true);
+	assert_int_equal(v->state, VIEW_MINORITY);
+	view_on_grant(v, view_key(v), true);
+	deliver(b, 1, 1);
+	assert_int_equal(v->state, VIEW_PRIMARY);
+	assert_true(view_strict(v));
+	assert_true(v->forced);
+	assert_int_equal(v->epoch, before + VIEW_FORCED_STEP);
+	/* What follows is usual again, and stays ahead. */
+	ring(b, 1, 2, 12, true);
+	assert_int_equal(v->state, VIEW_PRIMARY);
+	assert_false(view_strict(v));
+	assert_true(b->nodes[2].view.epoch > VIEW_FORCED_STEP);
+}
+
 static void a_member_that_died_is_told(void **state)
 {
 	struct bus *b = *state;
@@ -351,6 +455,10 @@ int main(void)
 		TEST(a_silent_member_is_skipped_and_comes_back),
 		TEST(two_nodes_with_one_uuid_do_not_vote),
 		TEST(a_node_of_another_cluster_does_not_vote),
+		TEST(the_witness_makes_half_a_majority),
+		TEST(a_grant_for_another_group_does_not_count),
+		TEST(one_members_grant_is_enough_for_all),
+		TEST(by_force_the_epoch_is_far_ahead),
 		TEST(a_member_that_died_is_told),
 	};
 

@@ -601,6 +601,21 @@ static void move_ended_event(struct vm *vm, json_t *message)
 	move_end(vm, err, message, &eb);
 }
 
+/* READY came: the decision is the owner's, while there is time for one. */
+static void move_ready_event(struct vm *vm, const json_t *message)
+{
+	struct vm_move *mv = vm->move;
+	const json_t *deadline = json_object_get(message, "deadline_ns");
+
+	mv->asked = true;
+	if (json_is_integer(deadline) && json_integer_value(deadline) > 0 &&
+	    clock_now_ns() > (uint64_t)json_integer_value(deadline)) {
+		vm_move_refuse(vm, "this node came too late to decide within the blackout limit");
+		return;
+	}
+	mv->events->ready(mv->arg);
+}
+
 bool vm_move_event(struct vm *vm, const char *event, json_t *message)
 {
 	struct vm_move *mv = vm->move;
@@ -619,8 +634,7 @@ bool vm_move_event(struct vm *vm, const char *event, json_t *message)
 		mv->events->progress(mv->arg, message);
 	} else if (strcmp(event, "move-ready") == 0 && mv->info.role == VM_MOVE_SOURCE &&
 	           !mv->asked) {
-		mv->asked = true;
-		mv->events->ready(mv->arg);
+		move_ready_event(vm, message);
 	} else if (strcmp(event, "move-committed") == 0 && mv->info.role == VM_MOVE_TARGET) {
 		mv->events->committed(mv->arg);
 	} else if (strcmp(event, "move-orphaned") == 0 && mv->info.role == VM_MOVE_TARGET) {

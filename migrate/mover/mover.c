@@ -127,6 +127,11 @@ static void mover_news_ready(void *arg)
 	m->ready = true;
 	m->asked = m->side == MOVER_SOURCE;
 	json_build_object(&b);
+	mover_lock(m);
+	if (m->asked && m->deadline_ns != UINT64_MAX) {
+		json_add_u64(&b, "deadline_ns", m->deadline_ns);
+	}
+	mover_unlock(m);
 	mover_event(m, "move-ready", &b);
 }
 

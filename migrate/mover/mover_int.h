@@ -79,8 +79,9 @@ struct mover {
 	pthread_mutex_t lock; /* guards the rest */
 	struct move_progress progress;
 	struct move_result result;
-	struct errbuf why; /* of LOST and ORPHANED */
-	uint64_t epoch;    /* of COMMITTED */
+	struct errbuf why;    /* of LOST and ORPHANED */
+	uint64_t epoch;       /* of COMMITTED */
+	uint64_t deadline_ns; /* of READY; UINT64_MAX = none */
 };
 
 /* mover.c */

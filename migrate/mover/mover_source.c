@@ -226,9 +226,14 @@ static void mover_source_progress(void *arg, const struct move_progress *p)
 	mover_tell(m, MOVER_PROGRESS);
 }
 
-static void mover_source_ready(void *arg)
+static void mover_source_ready(void *arg, uint64_t deadline_ns)
 {
-	mover_tell(arg, MOVER_READY);
+	struct mover *m = arg;
+
+	mover_lock(m);
+	m->deadline_ns = deadline_ns;
+	mover_unlock(m);
+	mover_tell(m, MOVER_READY);
 }
 
 static void mover_source_lost(void *arg, const struct errbuf *why)
@@ -318,6 +323,7 @@ static int mover_start_read(struct mover *m, const struct json_at *at, struct so
 	static const char *const packs[] = {"none", "lz4", "zstd"};
 	size_t mode = 0;
 	size_t pack = 0;
+	bool crc = true;
 	int err = mover_common_read(m, at, common, eb);
 
 	if (err == 0) {
@@ -338,8 +344,12 @@ static int mover_start_read(struct mover *m, const struct json_at *at, struct so
 		                   &cfg->bandwidth_max_bytes_s, eb);
 	}
 	if (err == 0) {
+		err = json_opt_bool(at, "crc", &crc, eb);
+	}
+	if (err == 0) {
 		err = mover_policy_read(at, &cfg->policy, eb);
 	}
+	cfg->no_bulk_crc = !crc;
 	cfg->mode = mode_values[mode];
 	cfg->pack = (enum source_pack)pack;
 	cfg->move = m->move;

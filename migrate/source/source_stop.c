@@ -13,6 +13,8 @@
 #include "base/errbuf.h"
 #include "migrate/source/source_int.h"
 
+#define SOURCE_START_NS NS_PER_MS /* the vCPUs' start at the destination */
+
 static void source_op_done(void *arg, int err, const struct errbuf *why)
 {
 	struct source_op *op = arg;
@@ -253,6 +255,14 @@ static bool source_decided(struct source *s)
 	return decided;
 }
 
+/* Until when a commit is in time: COMMIT, the start there and RUNNING come after it. */
+static uint64_t source_commit_deadline(const struct source *s)
+{
+	uint64_t deadline = source_deadline(s);
+
+	return deadline == UINT64_MAX ? UINT64_MAX : deadline - SOURCE_START_NS - s->rtt_ns;
+}
+
 /* READY came: from now on only the owner decides. Returns 0; -ECANCELED. */
 static int source_ask_owner(struct source *s, struct errbuf *eb)
 {
@@ -267,7 +277,7 @@ static int source_ask_owner(struct source *s, struct errbuf *eb)
 		return errbuf_set(eb, -ECANCELED, "canceled");
 	}
 	source_tell(s, MOVE_HANDOFF);
-	s->cfg.events->ready(s->cfg.arg);
+	s->cfg.events->ready(s->cfg.arg, source_commit_deadline(s));
 	/* A connection that fails meanwhile changes nothing: the decision may be written down. */
 	while (source_wait(s, source_decided, UINT64_MAX, NULL) != 0) {
 		CHECK(s->control_dead);

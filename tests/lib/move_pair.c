@@ -38,11 +38,12 @@ static void source_progress(void *arg, const struct move_progress *m)
 	move_pair_unlock(p);
 }
 
-static void source_ready(void *arg)
+static void source_ready(void *arg, uint64_t deadline_ns)
 {
 	struct move_pair *p = arg;
 
 	move_pair_lock(p);
+	p->deadline_ns = deadline_ns;
 	p->at_source.readies++;
 	p->journal = p->owner == MOVE_PAIR_COMMITS;
 

@@ -42,6 +42,7 @@ struct move_pair {
 	pthread_cond_t cond;
 	struct move_pair_end at_source; /* lock guards */
 	struct move_pair_end at_target; /* lock guards */
+	uint64_t deadline_ns;           /* lock guards: of the source's owner */
 	bool journal;                   /* lock guards: the VM belongs to the destination */
 };
 

@@ -261,6 +261,22 @@ class Moves(Pair):
         self.assertEqual(move.returncode, 0, out + err)
         self.assertEqual((self.n1.states(), self.n2.states()), ({}, {}))
 
+    def test_a_service_that_hears_too_late_keeps_the_vm(self):
+        """All is there, but with a yes it would have stood still for longer than it may."""
+        vm_id = self.define(self.n1)
+        self.n1.hold("move-ready")
+        move = self.n1.popen(*self.move_words(self.n2)[:-1], "5s")
+        wait_for("all is there", self.n1.held, self.logs)
+        held = time.monotonic()
+        wait_for("the limit is over", lambda: time.monotonic() > held + 5)
+        self.n1.release()
+        out, err = move.communicate(timeout=COMMAND_S)
+        self.assertEqual(move.returncode, 1, out + err)
+        self.assertIn("too late", err)
+        self.grows(self.n1, vm_id)
+        self.assert_count(self.n1.console(vm_id))
+        wait_for("it is gone there", lambda: self.n2.states() == {})
+
     def test_cancelled(self):
         vm_id = self.define(self.n1)
         move = self.n1.popen(*self.move_words(self.n2, "tiny", "--bandwidth", "1M"))

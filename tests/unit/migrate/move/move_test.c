@@ -357,6 +357,9 @@ static void the_owner_may_refuse(void **state)
 	move_pair_finish(&pair);
 	check_stayed(MOVE_FAILED, -EPERM);
 	assert_string_equal(pair.at_source.result.why.text, "the journal is read-only");
+	/* It was told until when a yes would have been in time. */
+	assert_true(pair.deadline_ns < clock_now_ns() + 30 * NS_PER_S);
+	assert_true(pair.deadline_ns > pair.at_source.ended_ns);
 	assert_int_equal(pair.at_target.readies, 1);
 	assert_int_equal(pair.at_target.losts, 0); /* CANCEL is a word */
 	end();

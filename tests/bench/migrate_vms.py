@@ -10,7 +10,8 @@ KVM if that starts there, else under TCG (the first line says which). What else 
 never touched; nothing) is written from outside before the move. Both ends have memory of memfd or tmpfs.
 
 A case's name: what is in memory (`noise`, `half`, `idle`) or how many MB/s it dirties (`dirty300`, with noise), `cold` or `warm` (the
-destination's memory is allocated before: `fill: all` of ours, `prealloc` of QEMU), `tls` or not, the blackout limit in ms. QEMU uses multifd with as
+destination's memory is allocated before: `fill: all` of ours, `prealloc` of QEMU), `tls`, or `crc` (checksums of pages, which a plain move of ours has by default; QEMU has none), or
+neither, the blackout limit in ms. QEMU uses multifd with as
 many channels as we have data connections, and auto-converge.
 
 One figure per line: `name value unit`, then medians and ratios of them (of rates: ours / QEMU and ours / iperf3 in the same turn). `dirty` is what the
@@ -40,8 +41,8 @@ TICK_S = 0.002
 APIC_HZ = 10**9  # of the virtual timer, by KVM and by QEMU
 WINDOW = 32 * MIB, 288 * MIB
 SHARES = {"noise": 8, "half": 4, "idle": 0}  # pages of 8 that hold noise
-NAME = re.compile(r"(noise|half|idle|dirty(\d+))_(cold|warm)(_tls)?_(\d+)")
-CASES = ("noise_cold_20,noise_cold_300,noise_warm_20,noise_warm_300,noise_cold_tls_20,noise_warm_tls_20,half_cold_20,half_warm_20,idle_cold_20,"
+NAME = re.compile(r"(noise|half|idle|dirty(\d+))_(cold|warm)(_tls|_crc)?_(\d+)")
+CASES = ("noise_cold_20,noise_cold_300,noise_warm_20,noise_warm_300,noise_warm_crc_20,noise_cold_tls_20,noise_warm_tls_20,half_cold_20,half_warm_20,idle_cold_20,"
          "dirty100_cold_20,dirty100_warm_20,dirty300_cold_20,dirty300_warm_20,dirty300_warm_tls_20,dirty600_warm_20,"
          "dirty100_warm_300,dirty300_warm_300,dirty300_warm_tls_300,dirty600_warm_300")
 QEMU_MAX_S = 90
@@ -175,7 +176,8 @@ class Case:
         self.name, self.mib, self.streams = name, mib, streams
         self.dirty = int(dirty or 0)
         self.share = SHARES.get(what, 8)
-        self.warm, self.tls, self.limit_ms = ready == "warm", bool(tls), int(limit)
+        self.warm, self.tls, self.limit_ms = ready == "warm", tls == "_tls", int(limit)
+        self.crc = tls == "_crc"
         self.full = f"{name}.{mib // 1024}g.{streams}"
         self.rate = None  # of ours
         self.backend = "memory-backend-memfd,share=on"
@@ -208,14 +210,18 @@ def send(move_test, source, target, case, filling, tls):
         with a, b:
             source.do("move-socket", a.fileno())
             target.do("move-socket", b.fileno())
-    source.do("move-send", epoch_next=8, blackout_max_ns=case.limit_ms * 10**6, **({"peer": "n1"} if case.tls else {}), **common)
+    source.do("move-send", epoch_next=8, blackout_max_ns=case.limit_ms * 10**6, crc=case.crc,
+              **({"peer": "n1"} if case.tls else {}), **common)
     rates = [0]
     while not any(e["event"] == "move-ended" for e in source.events):
         message = source.receive()
         if message.get("event") == "move-progress":
             rates.append(message["dirty_bytes_s"])
         if message.get("event") == "move-ready":
-            source.do("move-commit")
+            if time.monotonic_ns() > message.get("deadline_ns", 1 << 63):
+                source.do("move-refuse", text="the benchmark came too late to decide within the limit")
+            else:
+                source.do("move-commit")
     return source.event("move-ended"), max(rates), cpu_s(source.process.pid, target.process.pid) - before
 
 

@@ -286,7 +286,7 @@ void mover_target_ended(struct mover *m)
 static int mover_receive_read(struct mover *m, const struct json_at *at, struct target_cfg *cfg,
                               struct mover_common *common, struct errbuf *eb)
 {
-	static const char *const fills[] = {"ahead", "none", "all"};
+	static const char *const fills[] = {"none", "ahead", "all"};
 	size_t fill = 0;
 	int err = mover_common_read(m, at, common, eb);
 

@@ -15,10 +15,13 @@
 #include "migrate/pack/pack.h"
 #include "migrate/source/source.h"
 
-/* Data pages of one frame: what is copied, scanned, packed and encrypted stays in the cache. */
-#define SOURCE_BATCH_PAGES 64u
+/* Data pages of one frame: few enough that what is copied, scanned, packed and encrypted stays in
+ * the cache, enough that the socket is not waited for all the time (docs/PERFORMANCE.md). */
+#define SOURCE_BATCH_PAGES 128u
 #define SOURCE_BATCH_BYTES ((size_t)SOURCE_BATCH_PAGES * STREAM_PAGE_BYTES)
-#define SOURCE_CHUNK_WORDS 4u /* of the bitmap, taken by a thread at a time: 1 MiB */
+/* Of the bitmap, taken by a thread at a time: 2 MiB, so that a huge page at the destination is the
+ * business of one connection; two that fault it in at once would both clear one. */
+#define SOURCE_CHUNK_WORDS 8u
 
 /* One asynchronous operation of the guest. */
 struct source_op {

@@ -70,8 +70,8 @@ struct target_events {
 
 /* Who faults in the guest's memory, besides the connections (docs/decisions/0114). */
 enum target_fill {
-	TARGET_FILL_AHEAD, /* threads, some 2 MiB pieces ahead of the stream */
 	TARGET_FILL_NONE,  /* nobody */
+	TARGET_FILL_AHEAD, /* threads, some 2 MiB pieces ahead of the stream */
 	TARGET_FILL_ALL,   /* threads, at once, and nothing is copied before all is there */
 };
 

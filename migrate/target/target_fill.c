@@ -29,8 +29,9 @@
 
 #define FILL_PIECE_PAGES 512u /* 2 MiB */
 #define FILL_PIECE_WORDS (FILL_PIECE_PAGES / 64)
-#define FILL_AHEAD 32u                             /* pieces: 64 MiB are soon enough */
-#define FILL_BACK 4u                               /* pieces behind the front that are complete */
+#define FILL_FIRST 4u  /* pieces past the front: closer ones are under way */
+#define FILL_AHEAD 32u /* pieces: 64 MiB are soon enough */
+#define FILL_BACK 4u   /* pieces behind the front that are complete */
 #define FILL_FULL_PAGES (FILL_PIECE_PAGES * 3 / 4) /* of content: worth going on */
 
 bool target_fault_in(struct target *t, uint8_t *host, size_t len_bytes)
@@ -96,8 +97,8 @@ static void fill_allow_locked(struct target *t)
 		f->limit = 0;
 		return;
 	}
-	if (f->next <= f->front) {
-		f->next = f->front + 1;
+	if (f->next < f->front + FILL_FIRST) {
+		f->next = f->front + FILL_FIRST;
 	}
 	f->limit = f->front + FILL_AHEAD < f->count ? f->front + FILL_AHEAD : f->count;
 	if (f->next < f->limit) {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole moves of real VMs between two workers over loopback beside QEMU's and iperf3, in turns, in one run.
 
-    migrate_vms.py BUILD [-m MiB[,MiB]] [-c CASE[,CASE]] [-r REPEATS] [-s STREAMS] [--fill ahead,none] [--private] [--alone]
+    migrate_vms.py BUILD [-m MiB[,MiB]] [-c CASE[,CASE]] [-r REPEATS] [-s STREAMS] [--fill none,ahead] [--private] [--alone]
 
 BUILD is a release build (BUILD/bin/godwit-vm). Both programs move the same tiny guest: a timer wakes it every 2 ms, it
 writes a word in each of so many pages of a window of 256 MiB, and says a character 5 times a second; Godwit's on /dev/kvm, QEMU's under
@@ -380,7 +380,7 @@ def main():
     args.add_argument("-s", type=int, default=4, metavar="STREAMS")
     args.add_argument("--alone", action="store_true", help="neither QEMU nor iperf3")
     args.add_argument("--private", action="store_true", help="QEMU's destination has private memory, not a memfd")
-    args.add_argument("--fill", default="ahead", metavar="ahead,none", help="who faults in a cold destination's memory")
+    args.add_argument("--fill", default="none", metavar="none,ahead", help="who faults in a cold destination's memory")
     a = args.parse_args()
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         sys.exit("migrate_vms: no /dev/kvm")

@@ -75,8 +75,8 @@ struct source_events {
 	/* A few times a second and at each change of phase. @p: borrowed for the call. */
 	void (*progress)(void *arg, const struct move_progress *p);
 	/* The destination is READY: decide with source_commit() or source_refuse(). Later than
-	 * @deadline_ns (clock_now_ns(); UINT64_MAX = never) a commit would exceed the blackout limit:
-	 * who has not decided by then refuses. */
+	 * @deadline_ns (clock_now_ns(); UINT64_MAX = never) a commit would exceed the limit of the
+	 * blackout: who has not decided by then refuses. */
 	void (*ready)(void *arg, uint64_t deadline_ns);
 	/* While the owner is asked: the destination failed or is out of reach. Refuse, if nothing
 	 * is recorded yet. */

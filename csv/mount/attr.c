@@ -128,10 +128,17 @@ static void set_size_held(struct mreq *r, int result)
 /* What was written before has its own time: it must not come after the one that is set. */
 static void set_time_synced(struct mreq *r, int result)
 {
+	file_unlock(r);
 	if (result == 0) {
 		r->file->time_dirty = false;
 	}
 	set_rest(r, result);
+}
+
+static void set_time_locked(struct mreq *r, int result)
+{
+	(void)result;
+	file_sync(r, false, set_time_synced);
 }
 
 void mount_set_attr(struct mreq *r)
@@ -149,7 +156,7 @@ void mount_set_attr(struct mreq *r)
 	if ((r->set & (MOUNT_SET_MTIME | MOUNT_SET_MTIME_NOW)) != 0 && f != NULL &&
 	    f->blk != NULL && f->writers != 0) {
 		file_use(r, f);
-		file_sync(r, false, set_time_synced);
+		file_lock(r, MOUNT_SIZE_LOCK, MOUNT_END, false, set_time_locked);
 		return;
 	}
 	set_rest(r, 0);

@@ -85,6 +85,18 @@ static void write_synced(struct mreq *r, int result)
 	}
 }
 
+static void write_sync_done(struct mreq *r, int result)
+{
+	file_unlock(r);
+	write_synced(r, result);
+}
+
+static void write_sync(struct mreq *r, int result)
+{
+	(void)result;
+	file_sync(r, false, write_sync_done);
+}
+
 static void write_done(struct mreq *r, int result)
 {
 	struct file *f = r->file;
@@ -97,7 +109,7 @@ static void write_done(struct mreq *r, int result)
 	}
 	file_unlock(r);
 	if (result == 0 && (r->flags & (O_SYNC | O_DSYNC)) != 0) {
-		file_sync(r, false, write_synced);
+		file_lock(r, MOUNT_SIZE_LOCK, MOUNT_END, false, write_sync);
 	} else {
 		write_synced(r, result);
 	}

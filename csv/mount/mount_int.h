@@ -206,6 +206,7 @@ struct file {
 	uint64_t server_bytes; /* as the volume knows it */
 	uint64_t modified_ns;  /* of the last write here; 0 = as the volume says */
 	uint64_t seen_ns;      /* when it was modified, as the volume last said */
+	uint32_t syncing;      /* flushes under way: what they are for is not durable yet */
 	bool dirty;            /* written since the last flush began */
 	bool time_dirty;       /* modified_ns is not on the volume */
 	bool ahead;            /* more was allocated than is used */

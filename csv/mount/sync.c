@@ -11,6 +11,7 @@
 
 static void sync_end(struct mreq *r, int result)
 {
+	r->file->syncing--;
 	if (result != 0) {
 		r->file->dirty = true;
 	}
@@ -123,10 +124,12 @@ void file_sync(struct mreq *r, bool final, mount_fn next)
 		next(r, 0);
 	} else if (f->lost) {
 		next(r, -ESTALE);
-	} else if (f->dirty || f->size_bytes > f->server_bytes) {
+	} else if (f->dirty || f->syncing != 0 || f->size_bytes > f->server_bytes) {
 		f->dirty = false;
+		f->syncing++;
 		file_blk(r, BLK_FLUSH, 0, 0, flushed);
 	} else {
+		f->syncing++;
 		sync_time(r);
 	}
 }

@@ -47,6 +47,7 @@ struct kernel {
 	/* The volume's own will. */
 	struct csv_mount_ask *held; /* not answered yet */
 	bool hold_open;
+	bool hold_convert;
 	uint32_t busy_opens; /* to be refused */
 	uint32_t opens;
 	uint32_t returns;
@@ -83,6 +84,10 @@ static void on_ask(void *arg, struct csv_mount_ask *ask)
 
 	k->opens += ask->what == CSV_MOUNT_OPEN;
 	k->returns += ask->what == CSV_MOUNT_RETURN;
+	if (k->hold_convert && ask->what == CSV_MOUNT_OP && ask->op.type == CSV_OP_CONVERT) {
+		k->held = ask;
+		return;
+	}
 	if (ask->what == CSV_MOUNT_OPEN && (k->hold_open || k->busy_opens != 0)) {
 		k->held = ask;
 		return;
@@ -502,6 +507,42 @@ static void a_lost_handle_ends_what_uses_it(void **state)
 	stop(k);
 }
 
+/* Somebody else's flush is under way: what it is for is not durable before it ends. */
+static void a_flush_waits_for_one_that_came_before(void **state)
+{
+	struct kernel *k = *state;
+	struct fuse_fallocate_in alloc = {.length = 8192};
+	struct fuse_fsync_in in = {0};
+	uint64_t fh;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	in.fh = fh;
+	alloc.fh = fh;
+	assert_int_equal(request(k, FUSE_FALLOCATE, node, &alloc, sizeof(alloc)), 0);
+	assert_int_equal(write_file(k, node, fh, 0, "durable"), 0);
+	k->hold_convert = true;
+	send_request(k, FUSE_FSYNC, node, &in, sizeof(in));
+	while (k->held == NULL) {
+		spin(k, NS_PER_MS);
+	}
+	k->answered = 0;
+	send_request(k, FUSE_FSYNC, node, &in, sizeof(in));
+	/* Nothing can be waited for that does not happen: a request that goes round shows that
+	 * it was looked at. */
+	assert_int_equal(request(k, FUSE_LOOKUP, 1, "none", 5), ENOENT);
+	spin(k, 5 * NS_PER_MS);
+	assert_int_equal(k->answered, k->unique);
+	k->hold_convert = false;
+	csv_local_ask(k->local, k->held);
+	k->held = NULL;
+	assert_true(uring_submit(k->ring) >= 0);
+	assert_int_equal(wait_for(k, k->unique - 1), 0);
+	assert_int_equal(release(k, node, fh), 0);
+	stop(k);
+}
+
 static void stopping_with_open_files_saves_them(void **state)
 {
 	struct kernel *k = *state;
@@ -614,6 +655,7 @@ int main(void)
 		cmocka_unit_test(who_waits_too_long_may_be_interrupted),
 		cmocka_unit_test(leases_come_back_when_others_want_them),
 		cmocka_unit_test(a_lost_handle_ends_what_uses_it),
+		cmocka_unit_test(a_flush_waits_for_one_that_came_before),
 		cmocka_unit_test(stopping_with_open_files_saves_them),
 		cmocka_unit_test(making_it_survives_lack_of_memory),
 		cmocka_unit_test(opening_a_volume_survives_lack_of_memory),

@@ -376,6 +376,85 @@ static int csv_check_cmd(const struct cli_call *call, void *arg)
 	return status;
 }
 
+/* ---- remove ---- */
+
+static int put_zeros(struct device *d, uint64_t from, uint64_t to)
+{
+	static const uint8_t zeros[CHUNK_BYTES];
+	int err = 0;
+
+	for (; err == 0 && from < to; from += CHUNK_BYTES) {
+		uint64_t len = to - from < CHUNK_BYTES ? to - from : CHUNK_BYTES;
+
+		err = blk_sync_write(d->blk, from, zeros, (size_t)len);
+	}
+	return err;
+}
+
+/* The copies first: with the last of them the volume is gone. Then what "create" looks at. */
+static int wipe(struct device *d, const struct csv_super *super)
+{
+	uint64_t size = d->disk.size_bytes;
+	int err = 0;
+
+	for (uint32_t i = CSV_SUPER_COPIES; err == 0 && i > 0; i--) {
+		uint64_t at = super->layout.copies[i - 1] * CSV_BLOCK_BYTES;
+
+		err = put_zeros(d, at, at + CSV_BLOCK_BYTES);
+	}
+	if (err == 0) {
+		err = put_zeros(d, 0, EMPTY_BYTES);
+	}
+	if (err == 0) {
+		err = put_zeros(d, size - EMPTY_BYTES, size);
+	}
+	return err == 0 ? disk_flush(d->blk) : err;
+}
+
+static int remove_volume(const struct cli_call *call, struct device *d, struct errbuf *eb)
+{
+	const char *name = cli_arg_at(call, 0);
+	struct csv_super super;
+	int err = csv_check_super(&d->disk, &super, NULL, eb);
+
+	if (err != 0) {
+		return err;
+	}
+	if (strcmp(super.label, name) != 0) {
+		return errbuf_set(eb, -EINVAL, "it is volume \"%s\", not \"%s\"", super.label,
+		                  name);
+	}
+	if (!cli_flag(call, "yes", false)) {
+		errbuf_set(eb, -EPERM, "all files on volume \"%s\" would be lost", super.label);
+		errbuf_hint(eb, "If that is meant: --yes.");
+		return -EPERM;
+	}
+	err = refuse_live(call, d, &super, eb);
+	if (err == 0) {
+		err = wipe(d, &super);
+		err = err != 0 ? errbuf_sys(eb, err, "write") : 0;
+	}
+	return err;
+}
+
+static int csv_remove_run(const struct cli_call *call, void *arg)
+{
+	const char *path = cli_text(call, "device");
+	struct errbuf eb = {0};
+	struct device d;
+	int err = device_open(&d, path, false, &eb);
+
+	(void)arg;
+	if (err == 0) {
+		err = remove_volume(call, &d, &eb);
+		if (err != 0) {
+			errbuf_prepend(&eb, "%s", path);
+		}
+		err = device_close(&d, err, &eb);
+	}
+	return err != 0 ? godwit_fail(call, err, &eb) : CLI_DONE;
+}
+
 /* ---- add ---- */
 
 /* What it is called, and its id, are on the device. */
@@ -420,6 +499,17 @@ static int csv_add_run(const struct cli_call *call, void *arg)
 
 static const struct cli_arg name_args[] = {
 	{.name = "NAME", .summary = "The volume's name."},
+	{0},
+};
+
+static const struct cli_opt remove_opts[] = {
+	{.name = "device",
+         .kind = CLI_TEXT,
+         .required = true,
+         .value = "PATH",
+         .source = "file",
+         .summary = "The volume's device or file."},
+	{.name = "yes", .kind = CLI_FLAG, .summary = "Its files may go."},
 	{0},
 };
 
@@ -490,6 +580,18 @@ static const struct cli_cmd cmds[] = {
 		.run = csv_check_cmd,
 	},
 	{
+		.verb = "remove",
+		.summary = "Make a volume a device again: everything on it is lost",
+		.details =
+			"Works on the device itself. The name must be that of the volume. A volume "
+			"that a node uses is refused: godwit csv evict first.",
+		.examples = "godwit csv remove vol1 --device "
+			    "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4 --yes",
+		.args = name_args,
+		.opts = remove_opts,
+		.run = csv_remove_run,
+	},
+	{
 		.verb = "list",
 		.summary = "The volumes of this node and how they stand",
 		.run = csv_list_run,
@@ -540,8 +642,9 @@ const struct cli_noun noun_csv = {
 	.name = "csv",
 	.summary = "Shared volumes of a cluster",
 	.details =
-		"A shared volume lies on a device that every node reaches. create and check work "
-		"on the device itself, while nobody uses it; the others ask godwit-csvd(8) of "
+		"A shared volume lies on a device that every node reaches. create, check and "
+		"remove "
+		"work on the device itself, while nobody uses it; the others ask godwit-csvd(8) of "
 		"this node.",
 	.cmds = cmds,
 };

@@ -142,6 +142,31 @@ static void names_and_devices_are_checked(void **state)
 	assert_non_null(strstr(text, "64 MiB to 256 TiB"));
 }
 
+static int remove_it(char *text, size_t room, const char *name, const char *yes)
+{
+	const char *const words[] = {"godwit", "csv", "remove", name, "--device", path, yes, NULL};
+
+	return run(text, room, words);
+}
+
+static void a_volume_is_removed_by_its_name_and_on_purpose(void **state)
+{
+	char text[4000];
+
+	(void)state;
+	assert_int_equal(remove_it(text, sizeof(text), "vol1", "--yes"), CLI_FAILED);
+	assert_int_equal(create(text, sizeof(text), NULL), CLI_DONE);
+	assert_int_equal(remove_it(text, sizeof(text), "vol2", "--yes"), CLI_FAILED);
+	assert_non_null(strstr(text, "it is volume \"vol1\""));
+	assert_int_equal(remove_it(text, sizeof(text), "vol1", NULL), CLI_FAILED);
+	assert_non_null(strstr(text, "--yes"));
+	assert_int_equal(check(text, sizeof(text), NULL), CLI_DONE);
+	assert_int_equal(remove_it(text, sizeof(text), "vol1", "--yes"), CLI_DONE);
+	assert_int_equal(check(text, sizeof(text), NULL), CLI_FAILED);
+	/* It is as good as new. */
+	assert_int_equal(create(text, sizeof(text), NULL), CLI_DONE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -151,6 +176,8 @@ int main(void)
 	                                        remove_file),
 		cmocka_unit_test_setup_teardown(damage_is_found_and_repaired, make_file,
 	                                        remove_file),
+		cmocka_unit_test_setup_teardown(a_volume_is_removed_by_its_name_and_on_purpose,
+	                                        make_file, remove_file),
 		cmocka_unit_test_setup_teardown(names_and_devices_are_checked, make_file,
 	                                        remove_file),
 	};

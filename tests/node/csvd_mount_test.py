@@ -42,8 +42,10 @@ class Node:
 
 class Base(unittest.TestCase):
     def setUp(self):
-        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            self.skipTest("no /dev/fuse")
+        try:
+            os.close(os.open("/dev/fuse", os.O_RDWR))
+        except OSError as e:
+            self.skipTest(str(e))
         self.cluster = csvd_test.Cluster(self)
         self.cluster.start()
         self.nodes = [Node(self, n) for n in self.cluster.nodes]

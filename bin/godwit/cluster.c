@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `godwit cluster ...`, `godwit node ...`, `godwit quorum ...`: hosts that are one cluster. */
+#include "bin/godwit/cluster.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,7 +10,6 @@
 
 #include "base/errbuf.h"
 #include "base/json.h"
-#include "bin/godwit/godwit.h"
 #include "bin/godwit/node.h"
 
 static uint64_t number_of(const json_t *json, const char *key)
@@ -513,6 +514,11 @@ static const struct cli_arg arg_cluster[] = {
 	{0},
 };
 
+static const struct cli_arg arg_file[] = {
+	{.name = "FILE", .summary = "The copy.", .source = "file"},
+	{0},
+};
+
 static const struct cli_arg arg_node[] = {
 	{.name = "NODE", .summary = "Name of the node.", .source = "node"},
 	{0},
@@ -579,6 +585,19 @@ static const struct cli_cmd cluster_cmds[] = {
          .summary = "Compare the nodes' copies of the cluster database",
          .details = "The exit status is 1 if two differ, 3 if a node could not be compared.",
          .run = cluster_check_run},
+	{.verb = "backup",
+         .summary = "Write a copy of the cluster database to a file",
+         .details = "All of it as of one moment; readable by its owner only.",
+         .args = arg_file,
+         .run = cluster_backup_run},
+	{.verb = "restore",
+         .summary = "Give VMs, volumes, networks and settings back as a copy has them",
+         .details = "Later ones are removed. Nodes, keys, witness, jobs and events stay as they "
+                    "are. No VM of "
+                    "the cluster may run. The same command again goes on where it was.",
+         .args = arg_file,
+         .opts = cluster_restore_opts,
+         .run = cluster_restore_run},
 	{.verb = "remove",
          .summary = "Take the last node out: the cluster is no more",
          .details = "Files of the cluster are put aside, nothing else is touched.",

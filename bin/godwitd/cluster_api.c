@@ -259,6 +259,8 @@ static const struct api_route cluster_routes[] = {
 	{API_POST, "/v1/cluster/join", cluster_on_join},
 	{API_POST, "/v1/cluster/check", cluster_on_check},
 	{API_POST, "/v1/certs/renew", cluster_on_renew},
+	{API_GET, "/v1/cluster/backup", cluster_on_backup},
+	{API_POST, "/v1/cluster/restore", cluster_on_restore},
 	{API_GET, "/v1/cluster/digest", cluster_on_digest},
 	{API_GET, "/v1/cluster/conf", cluster_on_conf},
 	{API_GET, "/v1/nodes", cluster_on_nodes},

@@ -175,6 +175,11 @@ bool cluster_ca_shared(const struct cluster_api *api);
 void cluster_admissions_sync(struct cluster_api *api);
 enum api_then cluster_on_renew(struct api_req *req, void *arg);
 
+/* ---- cluster_backup.c ---- */
+
+enum api_then cluster_on_backup(struct api_req *req, void *arg);
+enum api_then cluster_on_restore(struct api_req *req, void *arg);
+
 /* ---- cluster_node_api.c ---- */
 
 enum api_then cluster_on_create(struct api_req *req, void *arg);

@@ -18,7 +18,7 @@
 #define WITNESS_KEY "witness"
 #define WITNESS_WANTED "wanted"
 #define WITNESS_LEAVING "leaving"
-#define LOOK_NS (10 * NS_PER_S)
+#define LOOK_NS (5 * NS_PER_S)
 #define LOOK_SOON_NS NS_PER_S
 #define VOTE_AGAIN_NS (2 * NS_PER_S)
 #define VOTE_TIMEOUT_NS (5 * NS_PER_S)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What an operator does with a cluster: who may speak, certificates that are renewed, copies of the database."""
+import json
 import pathlib
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import gwnet  # noqa: E402
+import ha_service_test  # noqa: E402
 from cluster_service_test import Case, WAIT_S  # noqa: E402
 
 PKI = sys.argv.pop(1) if len(sys.argv) > 1 and "pki_print" in sys.argv[1] else None
@@ -139,6 +141,81 @@ class Trust(Case):
         for node in self.nodes:
             node.active(3)
         self.equal()
+
+
+class Backup(Case):
+    LINKS = 1
+    COUNT = 2
+
+    def vms(self, node):
+        return {vm["name"] for vm in node.ask("vm", "list")["vms"]}
+
+    def vm(self, name, *words):
+        self.nodes[0].godwit("vm", "create", name, "--ha", "--memory", "64M", "--kernel", sys.executable, *words)
+
+    def test_the_database_goes_back_to_what_it_was(self):
+        self.form()
+        n1, n2 = self.nodes
+        self.vm("web1", "--priority", "high")
+        self.vm("web2")
+        file = self.state / "backup.json"
+        n1.godwit("cluster", "backup", str(file))
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        copy = json.loads(file.read_text())
+        self.assertEqual({o["key"] for o in copy["objects"] if o["kind"] == "vm"}, {"web1", "web2"})
+        self.assertNotIn("PRIVATE KEY", file.read_text())
+        # Something goes, something comes, something changes.
+        n2.godwit("vm", "remove", "web2")
+        self.vm("web3")
+        n1.godwit("vm", "remove", "web1")
+        self.vm("web1", "--priority", "low")
+        gwnet.wait_for(lambda: self.vms(n2) == {"web1", "web3"}, WAIT_S, "n2 knows")
+        self.assertEqual(n2.ask("cluster", "restore", str(file), "--dry-run")["changed"], 3)
+        self.assertEqual(self.vms(n2), {"web1", "web3"})
+        self.assertEqual(n2.ask("cluster", "restore", str(file))["changed"], 3)
+        for node in self.nodes:
+            gwnet.wait_for(lambda node=node: self.vms(node) == {"web1", "web2"}, WAIT_S, f"{node.name}: as it was")
+        self.assertEqual(n2.ask("cluster", "restore", str(file))["changed"], 0)
+        again = self.state / "again.json"
+        n2.godwit("cluster", "backup", str(again))
+        self.assertEqual(*[[o for o in json.loads(f.read_text())["objects"] if o["kind"] == "vm"]
+                           for f in (file, again)])
+        self.equal()
+        # What is no backup, or another cluster's.
+        other = self.state / "other.json"
+        other.write_text(json.dumps({**copy, "cluster": "11111111-2222-3333-4444-555555555555"}))
+        self.assertIn("another cluster", n1.godwit("cluster", "restore", str(other), check=False).stderr)
+        self.assertEqual(n1.ask("cluster", "restore", str(other), "--force")["changed"], 0)
+        for text in ("{}", "[]", "{", file.read_text()[:-20], json.dumps({**copy, "format": 2}),
+                     json.dumps({**copy, "objects": [{"kind": "vm", "key": "/", "doc": {}}]})):
+            other.write_text(text)
+            self.assertEqual(n1.godwit("cluster", "restore", str(other), check=False).returncode, 1, text[:40])
+        self.assertEqual(self.vms(n1), {"web1", "web2"})
+        # Without a majority nothing is given back.
+        n2.stop()
+        self.net.node(2).stop()
+        gwnet.wait_for(lambda: n1.status()["state"] == "off", WAIT_S, "n1 is alone")
+        self.assertIn("no quorum", n1.godwit("cluster", "restore", str(file), check=False).stderr)
+        n1.godwit("cluster", "backup", str(again))
+        self.assertTrue(json.loads(again.read_text())["stale"])
+
+
+class BackupBusy(ha_service_test.Case):
+    COUNT = 2
+
+    def test_not_while_a_vm_runs(self):
+        n1, n2 = self.nodes
+        self.define("web1")
+        n1.godwit("vm", "start", "web1")
+        self.online("web1", n2)
+        file = self.state / "backup.json"
+        n1.godwit("cluster", "backup", str(file))
+        done = n2.godwit("cluster", "restore", str(file), check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("VM web1 is online", done.stderr)
+        n1.godwit("vm", "stop", "web1", "--off")
+        self.until("web1", n2, "offline")
+        self.assertEqual(n2.ask("cluster", "restore", str(file))["changed"], 0)
 
 
 if __name__ == "__main__":

@@ -111,9 +111,18 @@ class Two(Quorum):
         self.form()
         n1, n2 = self.nodes
         self.witness("disk")
-        # n2 is away; n1 goes on alone, and changes something.
+        # The witness alone is lost: they go on, and say so.
+        disk, aside = self.share / "disk", self.share / "aside"
+        disk.rename(aside)
+        gwnet.wait_for(lambda: self.quorum(n1)["witness"]["state"] == "unreachable", WAIT_S, "n1 misses the witness")
+        self.assertIn("No such file", self.quorum(n1)["witness"]["why"])
+        self.assertEqual(self.status_of(n1), "active")
+        # Without it one of two is no majority; n2 is away.
         n2.stop(signal.SIGKILL)
         self.net.node(2).kill()
+        gwnet.wait_for(lambda: self.status_of(n1) == "off", WAIT_S, "n1 is no majority")
+        # With it n1 goes on alone, and changes something.
+        aside.rename(disk)
         gwnet.wait_for(lambda: self.quorum(n1)["witness"]["state"] == "voting" and self.status_of(n1) == "active",
                        WAIT_S, "n1 goes on")
         self.writes(n1)

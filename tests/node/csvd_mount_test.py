@@ -101,6 +101,20 @@ class Files(Base):
         self.assertEqual(third.sh("sort file").stdout, "also\nbefore\nlast\nmine\nready\n")
         self.leave()
 
+    def test_readers_let_go_of_what_a_writer_frees(self):
+        first, second, third = self.nodes
+        first.sh("head -c 4M /dev/urandom > file")
+        reader = third.node.node.spawn("sh", "-c", f"cd {third.at} && exec 3<file && head -c 2M <&3 | sha256sum && "
+                                       "touch read && while [ -e read ]; do sleep 0.1; done; cat <&3 | wc -c",
+                                       log="reader")
+        gwnet.wait_for(lambda: second.sh("test -e read", check=False).returncode == 0, WAIT_S, "it was read")
+        second.sh("fallocate -p -o 1M -l 1M file && truncate -s 3M file && truncate -s 5M file && sync file")
+        self.assertEqual(second.sh("stat -c %b file").stdout, f"{2 * 2048}\n")
+        first.sh("tail -c 2M file | cmp - /dev/zero 2>&1 | grep -q EOF && rm read")
+        self.assertTrue(reader.wait(WAIT_S))
+        self.assertEqual((third.node.node.dir / "reader").read_text().split()[-1], str(3 * MIB))
+        self.leave()
+
     def test_images_made_on_one_node_are_good_on_another(self):
         if shutil.which("qemu-img") is None:
             self.skipTest("no qemu-img")

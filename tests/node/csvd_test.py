@@ -375,6 +375,7 @@ class Hard(unittest.TestCase):
             self.assertEqual(w.doubt, set())
             have |= w.have
             total += w.count
+        stall = max(n.volume()["meta"]["max_us"] for n in c.nodes) / 1e6
         there = set(c.nodes[0].names())
         self.assertEqual(have - there, set(), "something that was acknowledged is gone")
         self.assertEqual(there - have - doubt, set(), "something that was removed is there")
@@ -383,7 +384,7 @@ class Hard(unittest.TestCase):
         for node in sorted(c.nodes, key=lambda n: n.number == c.coordinator):
             self.assertTrue(node.stop())
         self.assertEqual(c.check()["files"], len(there))
-        print(f"# {total} operations, term {c.term}", file=sys.stderr)
+        print(f"# {total} operations, term {c.term}, longest wait {stall:.1f} s", file=sys.stderr)
 
     def test_a_node_that_slept_asks_before_it_goes_on(self):
         c = Cluster(self, nodes=2)

@@ -648,6 +648,14 @@ static const struct cli_cmd node_cmds[] = {
          .args = arg_node,
          .opts = node_resume_opts,
          .run = node_resume_run},
+	{.verb = "confirm",
+         .summary = "Say that a node that failed is off, so that its VMs start elsewhere",
+         .details = "For a node of which nothing else proves that it has stopped: no watchdog, no "
+                    "fencing. Its VMs are shown as fencing until then, or until it comes back.",
+         .examples = "godwit node confirm n3 --off",
+         .args = arg_node,
+         .opts = node_confirm_opts,
+         .run = node_confirm_run},
 	{0},
 };
 

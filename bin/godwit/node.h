@@ -8,8 +8,10 @@
 
 int node_drain_run(const struct cli_call *call, void *arg);
 int node_resume_run(const struct cli_call *call, void *arg);
+int node_confirm_run(const struct cli_call *call, void *arg);
 
 extern const struct cli_opt node_drain_opts[];
 extern const struct cli_opt node_resume_opts[];
+extern const struct cli_opt node_confirm_opts[];
 
 #endif

@@ -80,6 +80,34 @@ int node_resume_run(const struct cli_call *call, void *arg)
 	return CLI_DONE;
 }
 
+int node_confirm_run(const struct cli_call *call, void *arg)
+{
+	struct errbuf eb = {0};
+	json_t *answer = NULL;
+	int err = post(call, "/v1/nodes/{name}/confirm-off", NULL, &answer, &eb);
+
+	(void)arg;
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, answer);
+	} else {
+		godwit_note(call, "its VMs start elsewhere now, because you said so");
+	}
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+const struct cli_opt node_confirm_opts[] = {
+	{.name = "off",
+         .kind = CLI_FLAG,
+         .required = true,
+         .summary = "It is switched off, or will be before anything of it can run: you looked. If "
+                    "that is not so its VMs run twice and destroy their disks."},
+	{0},
+};
+
 const struct cli_opt node_drain_opts[] = {
 	{.name = "deadline",
          .kind = CLI_DURATION,

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "bin/godwitd/cert_api.h"
 #include "bin/godwitd/cluster_int.h"
+#include "cluster/role/role_table.h"
 
 #define CREATE_WAIT_NS (60 * NS_PER_S)
 #define EVICT_WAIT_NS (60 * NS_PER_S)
@@ -268,6 +269,20 @@ static int poll_evict(struct cluster_waiter *w, json_t **answer, struct errbuf *
 	return 0;
 }
 
+/* VMs of the cluster that the node has, or may have. */
+static uint32_t vms_of(const struct cluster_api *api, const json_t *node)
+{
+	const struct role_table *t = member_roles(api->member);
+	json_int_t id = json_integer_value(json_object_get(node, "nodeid"));
+	uint32_t count = 0;
+
+	for (const struct role *r = role_table_next(t, 0); r != NULL;
+	     r = role_table_next(t, r->id)) {
+		count += r->owner.node == id || r->dest.node == id;
+	}
+	return count;
+}
+
 /* Nobody may be without what he needs when @name is gone. */
 static int evict_check(const struct cluster_api *api, const char *name, struct errbuf *eb)
 {
@@ -293,6 +308,15 @@ static int evict_check(const struct cluster_api *api, const char *name, struct e
 		return -EBUSY;
 	}
 	o = db_get(member_db(api->member), DB_NODE, name);
+	if (vms_of(api, o->doc) != 0) {
+		(void)errbuf_set(eb, -EBUSY, "%s has %u VMs of the cluster", name,
+		                 vms_of(api, o->doc));
+		errbuf_hint(eb,
+		            "godwit node drain %s; if it is down for good: godwit node confirm "
+		            "%s --off",
+		            name, name);
+		return -EBUSY;
+	}
 	if (!cluster_can_lose(api,
 	                      (uint32_t)json_integer_value(json_object_get(o->doc, "nodeid")))) {
 		(void)errbuf_set(eb, -EBUSY, "without %s no majority of the nodes would be here",

@@ -242,7 +242,33 @@ static enum api_then on_resume(struct api_req *req, void *arg)
 	return api_reply(req, 202, json_object());
 }
 
+/* A proof by a person's word, for a node of which nothing else says that it has stopped. */
+static enum api_then on_confirm(struct api_req *req, void *arg)
+{
+	struct ha_api *api = arg;
+	uint32_t node = node_asked(api, req);
+	struct errbuf eb = {0};
+	int err;
+
+	if (node == 0) {
+		return API_ANSWERED;
+	}
+	err = ha_confirm(api->ha, node);
+	if (err == -EBUSY) {
+		(void)errbuf_set(&eb, err, "no VM waits for a proof that %s has stopped: it is %s",
+		                 api_req_param(req, "name"),
+		                 role_node_state_name(node_of(api, node)->state));
+		return api_reply_errno(req, err, &eb);
+	}
+	if (err != 0) {
+		refuse(req, err);
+		return API_ANSWERED;
+	}
+	return api_reply(req, 202, json_object());
+}
+
 static const struct api_route routes[] = {
+	{API_POST, "/v1/nodes/{name}/confirm-off", on_confirm},
 	{API_POST, "/v1/nodes/{name}/drain", on_drain},
 	{API_POST, "/v1/nodes/{name}/resume", on_resume},
 };

@@ -119,15 +119,37 @@ static void add_ha(const struct ha_api *api, json_t *row, const struct role *r)
 	(void)json_object_set_new(row, "node", json_string(ha_node_name(api, r->owner.node)));
 }
 
+/* Why it could not be started last, where that is what it waits for; "" else. */
+static void failure_text(const struct ha_api *api, const struct role *r, char *buf, size_t size,
+                         const char **hint)
+{
+	const json_t *failed = json_object_get(ha_doc(api, r->name), "failed");
+	const char *node = json_string_value(json_object_get(failed, "node"));
+	const char *text = json_string_value(json_object_get(failed, "text"));
+
+	buf[0] = '\0';
+	*hint = NULL;
+	if (r->why == ROLE_WHY_START_FAILED && r->state != ROLE_ONLINE && node != NULL &&
+	    text != NULL) {
+		(void)snprintf(buf, size, "%s: %s", node, text);
+		*hint = json_string_value(json_object_get(failed, "hint"));
+	}
+}
+
 /* Of a VM that does not run here. */
 static json_t *remote_row(const struct ha_api *api, const struct role *r)
 {
 	const json_t *doc = ha_doc(api, r->name);
+	const char *hint;
+	char failure[EXPLAIN_MAX];
+
+	failure_text(api, r, failure, sizeof(failure), &hint);
+
 	json_t *row =
 		json_pack("{s:s,s:s,s:s,s:I,s:I,s:s}", "name", r->name, "id",
 	                  doc != NULL ? json_string_value(json_object_get(doc, "id")) : "", "state",
 	                  state_word(r), "memory_bytes", (json_int_t)r->policy.memory_bytes, "cpus",
-	                  (json_int_t)r->policy.cpus, "error", "");
+	                  (json_int_t)r->policy.cpus, "error", failure);
 
 	if (row != NULL) {
 		add_ha(api, row, r);
@@ -228,12 +250,15 @@ static int wait_poll(struct ha_wait *w, struct errbuf *eb)
 		return 1;
 	}
 	if (w->seen && (r->state == ROLE_FAILED || r->want == ROLE_WANT_OFFLINE)) {
+		char failure[EXPLAIN_MAX];
 		char text[EXPLAIN_MAX];
+		const char *hint;
 
 		role_describe(r, ha_now_ms(w->api->ha), text, sizeof(text));
-		errbuf_hint(eb,
-		            "the log of the node that tried it says more: journalctl -u godwitd");
-		return errbuf_set(eb, -EIO, "%s: %s", w->name, text);
+		failure_text(w->api, r, failure, sizeof(failure), &hint);
+		errbuf_hint(eb, "%s", hint != NULL ? hint : "godwit vm show says more");
+		return errbuf_set(eb, -EIO, "%s: %s%s%s", w->name, text,
+		                  failure[0] != '\0' ? "; " : "", failure);
 	}
 	return 0;
 }
@@ -241,14 +266,23 @@ static int wait_poll(struct ha_wait *w, struct errbuf *eb)
 static void wait_late(struct ha_wait *w)
 {
 	const struct role *r = role_named(w->api, w->name);
+	char failure[EXPLAIN_MAX] = "";
 	char text[EXPLAIN_MAX] = "";
+	const char *hint = NULL;
 	struct errbuf eb = {0};
 
 	if (r != NULL && w->api->ha != NULL) {
 		ha_explain(w->api->ha, r->id, text, sizeof(text));
+		failure_text(w->api, r, failure, sizeof(failure), &hint);
 	}
-	(void)errbuf_set(&eb, -ETIMEDOUT, "not yet: %s", text[0] != '\0' ? text : w->name);
-	errbuf_hint(&eb, "it goes on by itself; godwit vm show %s shows how far it is", w->name);
+	(void)errbuf_set(&eb, -ETIMEDOUT, "not yet: %s%s%s", text[0] != '\0' ? text : w->name,
+	                 failure[0] != '\0' ? "; " : "", failure);
+	if (hint != NULL && hint[0] != '\0') {
+		errbuf_hint(&eb, "%s", hint);
+	} else {
+		errbuf_hint(&eb, "it goes on by itself; godwit vm show %s shows how far it is",
+		            w->name);
+	}
 	wait_end(w, -ETIMEDOUT, &eb);
 }
 

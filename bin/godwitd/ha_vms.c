@@ -16,8 +16,10 @@
 #include "base/log.h"
 #include "bin/godwitd/ha_int.h"
 #include "cluster/db/db.h"
+#include "cluster/db/db_cmd.h"
 #include "cluster/member/vm_doc.h"
 
+#define NOTE_NS (5 * NS_PER_S)
 #define STOP_WAIT_NS (180 * NS_PER_S) /* a guest that was asked to shut down */
 
 static const struct role *role_of(const struct ha_api *api, uint32_t role)
@@ -64,6 +66,37 @@ static void forget(const struct vm *cvm, struct ha_api *api)
 	}
 }
 
+static void on_noted(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
+{
+	(void)arg; /* for people: if it is lost, the log of this node has it */
+	(void)outcome;
+	(void)result;
+}
+
+/* Why it could not be started here, for whoever asks anywhere: a member of its document. */
+static void note_failure(struct ha_api *api, uint32_t role, int err, const struct errbuf *eb)
+{
+	const struct role *r = role_of(api, role);
+	json_t *patch = json_pack("{s:{s:s,s:s,s:s}}", "failed", "node", api->node, "text",
+	                          errbuf_text(eb, err), "hint", eb != NULL ? eb->hint : "");
+	struct db_cmd cmd;
+
+	log_err(HA_TAG, "not started vm=%s text=\"%s\" hint=\"%s\"", r != NULL ? r->name : "?",
+	        errbuf_text(eb, err), eb != NULL ? eb->hint : "");
+	if (r == NULL || patch == NULL) {
+		json_decref(patch);
+		return;
+	}
+	db_cmd_init(&cmd);
+	db_cmd_merge(&cmd, DB_VM, r->name, patch);
+	if (db_cmd_end(&cmd) != 0 ||
+	    member_propose(api->place.member, &cmd, NOTE_NS, on_noted, NULL) != 0) {
+		log_info(HA_TAG, "the others are not told vm=%s", r->name);
+	}
+	db_cmd_fini(&cmd);
+	json_decref(patch);
+}
+
 struct start {
 	struct ha_api *api;
 	uint32_t role;
@@ -80,9 +113,7 @@ static void on_started(void *arg, int err, const struct errbuf *eb)
 		const struct agent_vm *avm = agent_vm_of(api, s->role);
 
 		if (err != 0) {
-			log_err(HA_TAG, "not started vm=%s text=\"%s\" hint=\"%s\"",
-			        role_of(api, s->role) != NULL ? role_of(api, s->role)->name : "?",
-			        errbuf_text(eb, err), eb != NULL ? eb->hint : "");
+			note_failure(api, s->role, err, eb);
 		}
 		/* A failure is told when its worker has ended: ha_vms_look(). */
 		if (err == 0 && avm->state == AGENT_STARTING && avm->token == s->token) {
@@ -187,8 +218,7 @@ static void op_start(void *arg, uint32_t role, uint64_t token, bool incoming)
 	                     : start(api, r, token, &eb);
 
 	if (err != 0) {
-		log_err(HA_TAG, "not started vm=%s text=\"%s\" hint=\"%s\"",
-		        r != NULL ? r->name : "?", errbuf_text(&eb, err), eb.hint);
+		note_failure(api, role, err, &eb);
 		ha_vm_event(api->ha, role, AGENT_START_FAILED);
 	}
 }

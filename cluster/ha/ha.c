@@ -560,6 +560,27 @@ int ha_drain(struct ha *ha, uint32_t node, bool on)
 	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
 }
 
+int ha_confirm(struct ha *ha, uint32_t node)
+{
+	const struct role_node *n = role_table_node(table_of(ha), node);
+
+	if (n == NULL || n->inc == 0) {
+		return -ENOENT;
+	}
+	if (n->state != ROLE_NODE_FENCING) {
+		return -EBUSY;
+	}
+
+	const struct role_cmd cmd = {.verb = ROLE_CMD_FENCED,
+	                             .now_ms = ha_now_ms(ha),
+	                             .at = {.node = node, .inc = n->inc},
+	                             .arg = {ROLE_PROOF_OPERATOR}};
+
+	log_warn(TAG, "a person says that it is off node=%u run=%llu", node,
+	         (unsigned long long)n->inc);
+	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+}
+
 void ha_explain(struct ha *ha, uint32_t role, char *buf, size_t size)
 {
 	uint64_t now_ns = clock_boot_ns();

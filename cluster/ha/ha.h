@@ -95,6 +95,10 @@ MUST_USE int ha_want(struct ha *ha, uint32_t role, bool online);
 MUST_USE int ha_migrate(struct ha *ha, uint32_t role, uint32_t node);
 MUST_USE int ha_drain(struct ha *ha, uint32_t node, bool on);
 
+/* ha_confirm() - a person says that @node, which is being fenced, is off and will not come back as
+ * the run that it was. Returns 0; -ENOENT; -EBUSY it is not being fenced; as above. */
+MUST_USE int ha_confirm(struct ha *ha, uint32_t node);
+
 /* ha_explain() - where @role stands and what it waits for, one line. On the leader it says most. */
 void ha_explain(struct ha *ha, uint32_t role, char *buf, size_t size);
 

@@ -135,6 +135,17 @@ class Life(Case):
         self.assertEqual((after["token"], after["run"]), (before["token"], before["run"]))
         self.assertEqual(self.worker("web1"), second)
 
+        # One that cannot be started says why, on every node.
+        (self.script / "bad1.start").write_text("fail", encoding="utf-8")
+        self.define("bad1")
+        start = subprocess.Popen([service.BIN / "godwit", "--host", f"unix://{n1.socket}", "vm", "start", "bad1"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.wait(lambda: "as the script says" in n3.vm("bad1")["error"], "the reason is known")
+        (self.script / "bad1.start").unlink()
+        self.assertEqual(start.wait(WAIT_S), 0)
+        self.online("bad1", n2)
+        n2.godwit("vm", "stop", "bad1")
+
         # The guest shuts itself down: it stays off. Then a person stops it, and removes it.
         n1.godwit("vm", "start", "web1")
         n1.godwit("vm", "stop", "web1")
@@ -206,6 +217,35 @@ class Failover(Case):
         self.wait(lambda: re.search(r"node joined node=3 run=2", n3.log()), "n3 joins again")
         self.assertEqual(self.online("web1", n3)["node"], "n1")
         self.runs("web1")
+
+
+class PlainNode(Node):
+    EXTRA = ("--worker", WORKER)
+
+
+class NoProof(Case):
+    """Nodes without a watchdog: that one is silent proves nothing."""
+    NODE = PlainNode
+
+    def test_a_persons_word(self):
+        n1, n2, _ = self.nodes
+        self.define("web1", "--preferred", "n2")
+        n1.godwit("vm", "start", "web1")
+        self.assertEqual(self.online("web1", n1)["node"], "n2")
+        self.assertIn("drain", n1.godwit("node", "evict", "n2", check=False).stderr)
+        self.assertIn("no VM waits", n1.godwit("node", "confirm", "n2", "--off", check=False).stderr)
+        self.assertEqual(n1.godwit("node", "confirm", "n2", check=False).returncode, 2)
+        self.net.node(2).kill()
+        self.until("web1", n1, "fencing")
+        self.wait(lambda: n1.ask("node", "show", "n2")["ha"]["state"] == "fencing", "n2 is being fenced")
+        n1.godwit("node", "confirm", "n2", "--off")
+        self.assertNotEqual(self.online("web1", n1, but=("n2",))["node"], "n2")
+        self.wait(lambda: len(self.runs("web1")) == 2, "it runs elsewhere")
+        n2.process.wait(WAIT_S)
+        n2.start()
+        n2.active(3)
+        self.wait(lambda: re.search(r"node joined node=2 run=2", n2.log()), "n2 joins again")
+        self.assertEqual(len(self.runs("web1")), 2)
 
 
 class RealNode(Node):

@@ -31,6 +31,7 @@ extern const struct cli_noun noun_cluster;
 extern const struct cli_noun noun_csv;
 extern const struct cli_noun noun_disk;
 extern const struct cli_noun noun_event;
+extern const struct cli_noun noun_explain;
 extern const struct cli_noun noun_host;
 extern const struct cli_noun noun_job;
 extern const struct cli_noun noun_node;

@@ -84,9 +84,15 @@ int node_confirm_run(const struct cli_call *call, void *arg)
 {
 	struct errbuf eb = {0};
 	json_t *answer = NULL;
-	int err = post(call, "/v1/nodes/{name}/confirm-off", NULL, &answer, &eb);
+	int err;
 
 	(void)arg;
+	if (!cli_flag(call, "off", false)) {
+		err = errbuf_set(&eb, -EINVAL, "what about it? --off says that it is switched off");
+		(void)godwit_fail(call, err, &eb);
+		return CLI_USAGE;
+	}
+	err = post(call, "/v1/nodes/{name}/confirm-off", NULL, &answer, &eb);
 	if (err < 0) {
 		return godwit_fail(call, err, &eb);
 	}
@@ -102,7 +108,6 @@ int node_confirm_run(const struct cli_call *call, void *arg)
 const struct cli_opt node_confirm_opts[] = {
 	{.name = "off",
          .kind = CLI_FLAG,
-         .required = true,
          .summary = "It is switched off, or will be before anything of it can run: you looked. If "
                     "that is not so its VMs run twice and destroy their disks."},
 	{0},

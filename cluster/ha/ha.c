@@ -18,6 +18,7 @@
 #define TAG "ha"
 #define JOIN_AGAIN_NS (2 * NS_PER_S)
 #define SEQ_GAP 1000u /* renewals that an earlier process may have sent and that are on their way */
+#define WISHES_MAX 16u /* people's, while a view is being formed */
 #define ACTION_NS (20 * NS_PER_S)
 #define PER_NODE_MAX 2u /* starts and moves of a node at the same time */
 
@@ -42,6 +43,10 @@ struct ha {
 	uint64_t next_renew_ns;
 	uint64_t join_next_ns;
 	uint64_t join_inc; /* asked for; 0 = nothing */
+	struct {
+		struct role_cmd cmd;
+		uint64_t until_ns; /* 0 = free */
+	} wishes[WISHES_MAX];
 	bool leads;
 	bool active;
 	enum lease_rung rung; /* as told last */
@@ -98,6 +103,35 @@ static void propose(struct ha *ha, const struct role_cmd *cmd, uint64_t timeout_
 	if (err != 0 && err != -EAGAIN && err != -ENOTCONN) {
 		role_cmd_text(cmd, "", text, sizeof(text));
 		log_warn(TAG, "not proposed what=\"%s\" error=%s", text, strerrorname_np(-err));
+	}
+}
+
+/* Something that a person asked for: a view that is being formed is no reason to refuse it. */
+static int wish(struct ha *ha, const struct role_cmd *cmd)
+{
+	int err = member_propose_role(ha->cfg.member, cmd, HA_PROPOSE_NS, NULL, NULL);
+
+	for (uint32_t i = 0; err == -EAGAIN && i < WISHES_MAX; i++) {
+		if (ha->wishes[i].until_ns == 0) {
+			ha->wishes[i].cmd = *cmd;
+			ha->wishes[i].until_ns = clock_boot_ns() + HA_PROPOSE_NS;
+			err = 0;
+		}
+	}
+	return err;
+}
+
+static void wishes_again(struct ha *ha, uint64_t now_ns)
+{
+	for (uint32_t i = 0; ha->active && i < WISHES_MAX; i++) {
+		if (ha->wishes[i].until_ns == 0) {
+			continue;
+		}
+		if (now_ns > ha->wishes[i].until_ns ||
+		    member_propose_role(ha->cfg.member, &ha->wishes[i].cmd, HA_PROPOSE_NS, NULL,
+		                        NULL) != -EAGAIN) {
+			ha->wishes[i].until_ns = 0;
+		}
 	}
 }
 
@@ -390,6 +424,7 @@ static void on_timer(void *arg)
 
 	loop_timer_arm(ha->timer, HA_TICK_NS);
 	look_at_view(ha, now_ns);
+	wishes_again(ha, now_ns);
 	if (ha->agent->self.inc == 0) {
 		join(ha, now_ns);
 	} else {
@@ -523,7 +558,7 @@ int ha_want(struct ha *ha, uint32_t role, bool online)
 	                             .now_ms = ha_now_ms(ha),
 	                             .arg = {online ? ROLE_WANT_ONLINE : ROLE_WANT_OFFLINE}};
 
-	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+	return wish(ha, &cmd);
 }
 
 int ha_migrate(struct ha *ha, uint32_t role, uint32_t node)
@@ -541,7 +576,7 @@ int ha_migrate(struct ha *ha, uint32_t role, uint32_t node)
 	                             .token = r->token,
 	                             .at = {.node = node, .inc = n->inc}};
 
-	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+	return wish(ha, &cmd);
 }
 
 int ha_drain(struct ha *ha, uint32_t node, bool on)
@@ -557,7 +592,7 @@ int ha_drain(struct ha *ha, uint32_t node, bool on)
 	                             .at = {.node = node, .inc = n->inc},
 	                             .arg = {on ? ROLE_DRAIN_ACTIVE : ROLE_DRAIN_NONE}};
 
-	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+	return wish(ha, &cmd);
 }
 
 int ha_confirm(struct ha *ha, uint32_t node)
@@ -578,7 +613,7 @@ int ha_confirm(struct ha *ha, uint32_t node)
 
 	log_warn(TAG, "a person says that it is off node=%u run=%llu", node,
 	         (unsigned long long)n->inc);
-	return member_propose_role(ha->cfg.member, &cmd, HA_PROPOSE_NS, NULL, NULL);
+	return wish(ha, &cmd);
 }
 
 void ha_explain(struct ha *ha, uint32_t role, char *buf, size_t size)

@@ -238,6 +238,11 @@ class NoProof(Case):
         self.net.node(2).kill()
         self.until("web1", n1, "fencing")
         self.wait(lambda: n1.ask("node", "show", "n2")["ha"]["state"] == "fencing", "n2 is being fenced")
+        said = n1.godwit("explain", "vm", "web1").stdout
+        self.assertIn("godwit node confirm n2 --off", said)
+        said = n1.godwit("explain", "node", "n2").stdout
+        for words in ("is not here", "it is fencing, in its run 1", "Its silence proves nothing", "It has web1"):
+            self.assertIn(words, said)
         n1.godwit("node", "confirm", "n2", "--off")
         self.assertNotEqual(self.online("web1", n1, but=("n2",))["node"], "n2")
         self.wait(lambda: len(self.runs("web1")) == 2, "it runs elsewhere")

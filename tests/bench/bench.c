@@ -31,6 +31,32 @@ uint64_t bench_random(uint64_t *state)
 	return *state >> 33;
 }
 
+uint64_t bench_load_offset(const struct bench_load *load, uint64_t bytes, struct bench_place *place)
+{
+	uint64_t block = load->random ? bench_random(&place->rng) : place->next++;
+
+	return block % (bytes / load->block_bytes) * load->block_bytes;
+}
+
+void bench_load_figure(const char *what, const struct bench_load *load, double value,
+                       const char *unit)
+{
+	char name[96];
+
+	(void)snprintf(name, sizeof(name), "%s.%s.depth%u", what, load->name, load->depth);
+	bench_figure(name, value, unit);
+}
+
+double bench_load_rate(const char *what, const struct bench_load *load, double rate)
+{
+	if (load->block_bytes <= 4096) {
+		bench_load_figure(what, load, rate, "ops/s");
+	} else {
+		bench_load_figure(what, load, rate * load->block_bytes / (1 << 20), "MiB/s");
+	}
+	return rate;
+}
+
 void *bench_pages(uint64_t bytes)
 {
 	void *p = aligned_alloc(4096, bytes);

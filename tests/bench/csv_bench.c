@@ -25,16 +25,7 @@
 #define LUN_BYTES (256ull << 20)
 #define UNIT_BYTES (1ull << 20)
 #define UNITS (LUN_BYTES / UNIT_BYTES)
-#define DEPTH_MAX 32u
 #define SLICES 10u
-
-struct load {
-	const char *name;
-	uint32_t block_bytes;
-	bool random;
-	bool write;
-	uint32_t depth;
-};
 
 struct slot {
 	struct blk_req req;
@@ -44,17 +35,16 @@ struct slot {
 };
 
 struct side {
-	const struct load *load;
+	const struct bench_load *load;
 	struct blk *blk; /* NULL: the ring alone */
 	struct uring *ring;
 	int fd;
-	uint64_t rng;
-	uint64_t next;
+	struct bench_place place;
 	uint64_t count;
 	uint64_t spent_ns;
 	uint32_t flying;
 	bool stopping;
-	struct slot slots[DEPTH_MAX];
+	struct slot slots[BENCH_LOAD_DEPTH_MAX];
 };
 
 /* ---- the provider ---- */
@@ -122,18 +112,10 @@ static const struct csv_data_ops provider_ops = {.ask = ask, .rights = rights, .
 
 /* ---- both sides ---- */
 
-static uint64_t next_offset(struct side *s)
-{
-	uint64_t blocks = LUN_BYTES / s->load->block_bytes;
-	uint64_t block = s->load->random ? bench_random(&s->rng) : s->next++;
-
-	return block % blocks * s->load->block_bytes;
-}
-
 static void start(struct slot *slot)
 {
 	struct side *s = slot->side;
-	uint64_t at = next_offset(s);
+	uint64_t at = bench_load_offset(s->load, LUN_BYTES, &s->place);
 	int err;
 
 	s->flying++;
@@ -205,21 +187,14 @@ static void slice(struct side *s, uint64_t slice_ns)
 
 static double report(const struct side *s, const char *name)
 {
-	double rate = (double)s->count * (double)NS_PER_S / (double)s->spent_ns;
-	bool small = s->load->block_bytes <= 4096;
-	char line[96];
-
-	(void)snprintf(line, sizeof(line), "%s.%s.depth%u", name, s->load->name, s->load->depth);
-	bench_figure(line, small ? rate : rate * s->load->block_bytes / (1 << 20),
-	             small ? "ops/s" : "MiB/s");
-	return rate;
+	return bench_load_rate(name, s->load,
+	                       (double)s->count * (double)NS_PER_S / (double)s->spent_ns);
 }
 
-static void run(struct side *csv, struct side *plain, const struct load *load, double seconds)
+static void run(struct side *csv, struct side *plain, const struct bench_load *load, double seconds)
 {
 	struct side *sides[] = {csv, plain};
 	uint64_t slice_ns = (uint64_t)(seconds * (double)NS_PER_S / SLICES);
-	char line[96];
 
 	for (int i = 0; i < 2; i++) {
 		sides[i]->load = load;
@@ -235,13 +210,12 @@ static void run(struct side *csv, struct side *plain, const struct load *load, d
 	double ours = report(csv, "csv");
 	double limit = report(plain, "uring");
 
-	(void)snprintf(line, sizeof(line), "ratio.%s.depth%u", load->name, load->depth);
-	bench_figure(line, 100 * ours / limit, "%");
+	bench_load_figure("ratio", load, 100 * ours / limit, "%");
 }
 
 int main(int argc, char **argv)
 {
-	static const struct load loads[] = {
+	static const struct bench_load loads[] = {
 		{"read4k.random", 4096, true, false, 1},
 		{"read4k.random", 4096, true, false, 32},
 		{"write4k.random", 4096, true, true, 1},
@@ -266,11 +240,11 @@ int main(int argc, char **argv)
 
 	CHECK(csv_data_open(&cfg, provider.ring, &csv.blk, NULL) == 0);
 	csv.ring = provider.ring;
-	csv.rng = 1;
+	csv.place.rng = 1;
 	plain.ring = provider.ring;
-	plain.rng = 1;
+	plain.place.rng = 1;
 	plain.fd = fd;
-	for (uint32_t i = 0; i < DEPTH_MAX; i++) {
+	for (uint32_t i = 0; i < BENCH_LOAD_DEPTH_MAX; i++) {
 		csv.slots[i].iov.iov_base = bench_pages(1u << 20);
 		plain.slots[i].iov.iov_base = csv.slots[i].iov.iov_base;
 	}
@@ -279,7 +253,7 @@ int main(int argc, char **argv)
 		run(&csv, &plain, &loads[i], seconds);
 	}
 	CHECK(blk_close(csv.blk, NULL) == 0);
-	for (uint32_t i = 0; i < DEPTH_MAX; i++) {
+	for (uint32_t i = 0; i < BENCH_LOAD_DEPTH_MAX; i++) {
 		free(csv.slots[i].iov.iov_base);
 	}
 	uring_destroy(provider.ring);

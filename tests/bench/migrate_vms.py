@@ -128,7 +128,7 @@ def back(mib):
     Memory that will be handed out next is backed by the hypervisor, if there is one under this machine: it takes back what is free for some
     seconds, and getting that again costs many times what first touch costs on hardware. A real host pays the latter only.
     """
-    with mmap.mmap(-1, mib * MIB * 5 // 4) as m:
+    with mmap.mmap(-1, (mib * 5 // 4 + 64) * MIB) as m:
         m.madvise(mmap.MADV_HUGEPAGE)
         m.madvise(MADV_POPULATE_WRITE)
 
@@ -179,6 +179,7 @@ class Case:
         self.warm, self.tls, self.limit_ms = ready == "warm", tls == "_tls", int(limit)
         self.crc = tls == "_crc"
         self.full = f"{name}.{mib // 1024}g.{streams}"
+        self.content_mib = mib if self.warm else mib * self.share // 8
         self.rate = None  # of ours
         self.backend = "memory-backend-memfd,share=on"
 
@@ -238,7 +239,7 @@ def ours(move_test, figures, case, filling, tls):
             source.do("start")  # which empties the memory
             goes_on(source.console_path, name)
             fill(memory_of(source.process.pid), case.mib, case.share)
-            back(case.mib)
+            back(case.content_mib)
             ended, dirty, cpu = send(move_test, source, target, case, filling, tls)
             if ended["outcome"] == "done":
                 goes_on(target.console_path, name)
@@ -292,7 +293,7 @@ def qemu(peers, figures, case, accel, tls):
         try:
             goes_on(consoles[0], name)
             fill(os.path.join(folder, "ram"), case.mib, case.share)
-            back(case.mib)
+            back(case.content_mib)
             target = peers.Qemu(folder, "target", f"{case.backend},id=ram,size={case.mib}M,"
                                 f"prealloc={'on' if case.warm else 'off'},prealloc-threads=2", *more, "-serial", f"file:{consoles[1]}",
                                 "-incoming", "defer", *qemu_tls(folder, tls, "server"), accel=accel)
@@ -326,7 +327,7 @@ def qemu(peers, figures, case, accel, tls):
 def run(modules, figures, a, case):
     """One turn of a case."""
     move_test, peers = modules
-    if available() < 2 * case.mib * MIB * 1.05:
+    if available() < (case.mib * case.share // 8 + case.content_mib * 5 // 4 + 256) * MIB:
         print(f"# {case.full}: source and destination do not fit into the memory that is free: left out")
         return
     tls = credentials(a.build) if case.tls else None

@@ -24,16 +24,7 @@
 #include "tests/bench/bench.h"
 
 #define FILE_BYTES (256ull << 20)
-#define DEPTH_MAX 32u
 #define SLICES 6u
-
-struct load {
-	const char *name;
-	uint32_t block_bytes;
-	bool random;
-	bool write;
-	uint32_t depth;
-};
 
 struct slot {
 	struct blk_req req;
@@ -43,30 +34,21 @@ struct slot {
 };
 
 struct bench {
-	const struct load *load;
+	const struct bench_load *load;
 	struct blk *blk;
 	struct uring *ring;
 	int fd;
-	uint64_t rng;
-	uint64_t next;
+	struct bench_place place;
 	uint64_t count;
 	uint64_t spent_ns;
 	bool stopping;
-	struct slot slots[DEPTH_MAX];
-	void *buffers[DEPTH_MAX];
+	struct slot slots[BENCH_LOAD_DEPTH_MAX];
+	void *buffers[BENCH_LOAD_DEPTH_MAX];
 };
-
-static uint64_t next_offset(struct bench *b)
-{
-	uint64_t blocks = FILE_BYTES / b->load->block_bytes;
-	uint64_t block = b->load->random ? bench_random(&b->rng) : b->next++;
-
-	return block % blocks * b->load->block_bytes;
-}
 
 static void start(struct slot *s)
 {
-	s->req.offset_bytes = next_offset(s->bench);
+	s->req.offset_bytes = bench_load_offset(s->bench->load, FILE_BYTES, &s->bench->place);
 	blk_submit(s->bench->blk, &s->req);
 }
 
@@ -112,7 +94,7 @@ static void slice_raw(struct bench *b, uint64_t slice_ns)
 static void op_start(struct slot *s)
 {
 	struct bench *b = s->bench;
-	uint64_t at = next_offset(b);
+	uint64_t at = bench_load_offset(b->load, FILE_BYTES, &b->place);
 	int err = b->load->write ? uring_prep_writev(b->ring, &s->op, b->fd, &s->iov, 1, at)
 	                         : uring_prep_readv(b->ring, &s->op, b->fd, &s->iov, 1, at);
 
@@ -160,7 +142,7 @@ static void slice_plain(struct bench *b, uint64_t slice_ns)
 	const struct iovec iov = {b->buffers[0], b->load->block_bytes};
 
 	do {
-		off_t at = (off_t)next_offset(b);
+		off_t at = (off_t)bench_load_offset(b->load, FILE_BYTES, &b->place);
 		ssize_t n =
 			b->load->write ? pwritev(b->fd, &iov, 1, at) : preadv(b->fd, &iov, 1, at);
 
@@ -172,27 +154,16 @@ static void slice_plain(struct bench *b, uint64_t slice_ns)
 
 static double report(const struct bench *b, const char *side, uint32_t depth)
 {
-	char name[96];
-	double rate = (double)b->count * (double)NS_PER_S / (double)b->spent_ns;
-	bool small = b->load->block_bytes <= 4096;
+	struct bench_load load = *b->load;
 
-	(void)snprintf(name, sizeof(name), "%s.%s.depth%u", side, b->load->name, depth);
-	bench_figure(name, small ? rate : rate * b->load->block_bytes / (1 << 20),
-	             small ? "ops/s" : "MiB/s");
-	return rate;
-}
-
-static void report_ratio(const struct load *load, const char *what, double ratio)
-{
-	char name[96];
-
-	(void)snprintf(name, sizeof(name), "%s.%s.depth%u", what, load->name, load->depth);
-	bench_figure(name, 100 * ratio, "%");
+	load.depth = depth;
+	return bench_load_rate(side, &load,
+	                       (double)b->count * (double)NS_PER_S / (double)b->spent_ns);
 }
 
 enum side { SIDE_RAW, SIDE_URING, SIDE_PLAIN, SIDE_COUNT };
 
-static void run(struct bench sides[SIDE_COUNT], const struct load *load, double seconds)
+static void run(struct bench sides[SIDE_COUNT], const struct bench_load *load, double seconds)
 {
 	uint64_t slice_ns = (uint64_t)(seconds * (double)NS_PER_S / SLICES);
 
@@ -211,13 +182,13 @@ static void run(struct bench sides[SIDE_COUNT], const struct load *load, double 
 	double ring = report(&sides[SIDE_URING], "uring", load->depth);
 	double plain = report(&sides[SIDE_PLAIN], "plain", 1);
 
-	report_ratio(load, "driver", raw / ring);
-	report_ratio(load, "ratio", raw / plain);
+	bench_load_figure("driver", load, 100 * raw / ring, "%");
+	bench_load_figure("ratio", load, 100 * raw / plain, "%");
 }
 
 int main(int argc, char **argv)
 {
-	static const struct load loads[] = {
+	static const struct bench_load loads[] = {
 		{"read4k.random", 4096, true, false, 1},
 		{"read4k.random", 4096, true, false, 32},
 		{"write4k.random", 4096, true, true, 1},
@@ -237,9 +208,9 @@ int main(int argc, char **argv)
 
 	CHECK(raw_open(&cfg, ring, &blk, NULL) == 0);
 	for (int i = 0; i < SIDE_COUNT; i++) {
-		sides[i] = (struct bench){.blk = blk, .ring = ring, .fd = fd, .rng = 1};
+		sides[i] = (struct bench){.blk = blk, .ring = ring, .fd = fd, .place = {.rng = 1}};
 	}
-	for (uint32_t n = 0; n < DEPTH_MAX; n++) {
+	for (uint32_t n = 0; n < BENCH_LOAD_DEPTH_MAX; n++) {
 		void *buffer = bench_pages(1u << 20);
 
 		for (int i = 0; i < SIDE_COUNT; i++) {
@@ -252,7 +223,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_LEN(loads); i++) {
 		run(sides, &loads[i], seconds);
 	}
-	for (uint32_t n = 0; n < DEPTH_MAX; n++) {
+	for (uint32_t n = 0; n < BENCH_LOAD_DEPTH_MAX; n++) {
 		free(sides[0].buffers[n]);
 	}
 	CHECK(blk_close(blk, NULL) == 0);

@@ -25,18 +25,9 @@
 
 #define DISK_BYTES (256ull << 20)
 #define GROW_BYTES (192ull << 20)
-#define DEPTH_MAX 32u
 #define SLICES 6u
 #define ROUNDS 3u
 #define QEMU_IMG "/usr/bin/qemu-img"
-
-struct load {
-	const char *name;
-	uint32_t block_bytes;
-	bool random;
-	bool write;
-	uint32_t depth;
-};
 
 struct slot {
 	struct blk_req req;
@@ -47,15 +38,14 @@ struct slot {
 struct side {
 	const char *name;
 	struct blk *blk;
-	const struct load *load;
-	uint64_t rng;
-	uint64_t next;
+	const struct bench_load *load;
+	struct bench_place place;
 	uint64_t limit; /* stop starting at this many; 0 = by time */
 	uint64_t started;
 	uint64_t count;
 	uint64_t spent_ns;
 	bool stopping;
-	struct slot slot[DEPTH_MAX];
+	struct slot slot[BENCH_LOAD_DEPTH_MAX];
 };
 
 struct place {
@@ -63,7 +53,7 @@ struct place {
 	char path[3][256];
 	struct uring *ring;
 	struct vhdx_files files;
-	void *buffer[DEPTH_MAX];
+	void *buffer[BENCH_LOAD_DEPTH_MAX];
 	double seconds;
 };
 
@@ -72,11 +62,9 @@ enum { RAW, FIXED, DYNAMIC, SIDES };
 static void start(struct slot *s)
 {
 	struct side *side = s->side;
-	uint64_t blocks = DISK_BYTES / side->load->block_bytes;
-	uint64_t block = side->load->random ? bench_random(&side->rng) : side->next++;
 
 	side->started++;
-	s->req.offset_bytes = block % blocks * side->load->block_bytes;
+	s->req.offset_bytes = bench_load_offset(side->load, DISK_BYTES, &side->place);
 	blk_submit(side->blk, &s->req);
 }
 
@@ -95,7 +83,7 @@ static void done(struct blk_req *req, int result)
 /* One slice of @side's load; @slice_ns 0: until its limit. */
 static void slice(const struct place *p, struct side *side, uint64_t slice_ns)
 {
-	const struct load *load = side->load;
+	const struct bench_load *load = side->load;
 	uint64_t begin = clock_now_ns();
 
 	side->stopping = false;
@@ -121,30 +109,14 @@ static void slice(const struct place *p, struct side *side, uint64_t slice_ns)
 	side->spent_ns += clock_now_ns() - begin;
 }
 
-static void figure(const char *side, const struct load *load, double value, const char *unit)
-{
-	char name[96];
-
-	(void)snprintf(name, sizeof(name), "%s.%s.depth%u", side, load->name, load->depth);
-	bench_figure(name, value, unit);
-}
-
-static double report(const char *name, const struct load *load, double rate)
-{
-	bool small = load->block_bytes <= 4096;
-
-	figure(name, load, small ? rate : rate * load->block_bytes / (1 << 20),
-	       small ? "ops/s" : "MiB/s");
-	return rate;
-}
-
 static double rate_of(const struct side *side)
 {
 	return (double)side->count * (double)NS_PER_S / (double)side->spent_ns;
 }
 
 /* qemu-img bench with the same requests on @path. Returns the rate; 0: it cannot be run. */
-static double qemu(const struct place *p, const struct load *load, const char *path, double rate)
+static double qemu(const struct place *p, const struct bench_load *load, const char *path,
+                   double rate)
 {
 	char count[32];
 	char depth[16];
@@ -215,7 +187,7 @@ static void fill(const struct place *p, int which)
 }
 
 /* One load on the full disks. */
-static void run_load(const struct place *p, const struct load *load)
+static void run_load(const struct place *p, const struct bench_load *load)
 {
 	static struct side side[SIDES];
 	static const char *const names[SIDES] = {"raw", "fixed", "dynamic"};
@@ -224,8 +196,10 @@ static void run_load(const struct place *p, const struct load *load)
 	double theirs = 0;
 
 	for (int i = 0; i < SIDES; i++) {
-		side[i] = (struct side){
-			.name = names[i], .blk = open_disk(p, i), .load = load, .rng = 1};
+		side[i] = (struct side){.name = names[i],
+		                        .blk = open_disk(p, i),
+		                        .load = load,
+		                        .place = {.rng = 1}};
 	}
 	for (uint32_t n = 0; n < SLICES; n++) {
 		for (int i = 0; i < SIDES; i++) {
@@ -233,28 +207,28 @@ static void run_load(const struct place *p, const struct load *load)
 		}
 	}
 	for (int i = 0; i < SIDES; i++) {
-		rate[i] = report(names[i], load, rate_of(&side[i]));
+		rate[i] = bench_load_rate(names[i], load, rate_of(&side[i]));
 		CHECK(blk_close(side[i].blk, NULL) == 0);
 	}
-	figure("fixed/raw", load, 100 * rate[FIXED] / rate[RAW], "%");
-	figure("dynamic/raw", load, 100 * rate[DYNAMIC] / rate[RAW], "%");
+	bench_load_figure("fixed/raw", load, 100 * rate[FIXED] / rate[RAW], "%");
+	bench_load_figure("dynamic/raw", load, 100 * rate[DYNAMIC] / rate[RAW], "%");
 	if (!load->random) {
 		theirs = qemu(p, load, p->path[DYNAMIC], rate[DYNAMIC]);
 	}
 	if (theirs > 0) {
-		(void)report("qemu", load, theirs);
-		figure("dynamic/qemu", load, 100 * rate[DYNAMIC] / theirs, "%");
+		(void)bench_load_rate("qemu", load, theirs);
+		bench_load_figure("dynamic/qemu", load, 100 * rate[DYNAMIC] / theirs, "%");
 	}
 }
 
 /* Writes to new disks, and a flush: how fast they take GROW_BYTES. */
-static void run_grow(const struct place *p, const struct load *load)
+static void run_grow(const struct place *p, const struct bench_load *load)
 {
 	static struct side side[SIDES];
 	double rate[SIDES];
 
 	for (int i = 0; i < SIDES; i++) {
-		side[i] = (struct side){.load = load, .rng = 1};
+		side[i] = (struct side){.load = load, .place = {.rng = 1}};
 	}
 	for (uint32_t n = 0; n < ROUNDS; n++) {
 		for (int i = RAW; i < SIDES; i += DYNAMIC) {
@@ -262,7 +236,7 @@ static void run_grow(const struct place *p, const struct load *load)
 
 			create_disk(p, i);
 			side[i].blk = open_disk(p, i);
-			side[i].next = 0;
+			side[i].place.next = 0;
 			side[i].started = 0;
 			side[i].limit = GROW_BYTES / load->block_bytes / (load->random ? 16 : 1);
 			slice(p, &side[i], 0);
@@ -272,14 +246,14 @@ static void run_grow(const struct place *p, const struct load *load)
 			CHECK(blk_close(side[i].blk, NULL) == 0);
 		}
 	}
-	rate[RAW] = report("raw.new", load, rate_of(&side[RAW]));
-	rate[DYNAMIC] = report("dynamic.new", load, rate_of(&side[DYNAMIC]));
-	figure("dynamic.new/raw.new", load, 100 * rate[DYNAMIC] / rate[RAW], "%");
+	rate[RAW] = bench_load_rate("raw.new", load, rate_of(&side[RAW]));
+	rate[DYNAMIC] = bench_load_rate("dynamic.new", load, rate_of(&side[DYNAMIC]));
+	bench_load_figure("dynamic.new/raw.new", load, 100 * rate[DYNAMIC] / rate[RAW], "%");
 }
 
 int main(int argc, char **argv)
 {
-	static const struct load loads[] = {
+	static const struct bench_load loads[] = {
 		{"read4k.random", 4096, true, false, 1},
 		{"read4k.random", 4096, true, false, 32},
 		{"write4k.random", 4096, true, true, 1},
@@ -289,7 +263,7 @@ int main(int argc, char **argv)
 		{"read1m.sequential", 1u << 20, false, false, 4},
 		{"write1m.sequential", 1u << 20, false, true, 4},
 	};
-	static const struct load grows[] = {
+	static const struct bench_load grows[] = {
 		{"write1m.sequential", 1u << 20, false, true, 4},
 		{"write64k.sequential", 64u << 10, false, true, 8},
 		{"write4k.random", 4096, true, true, 32},
@@ -302,7 +276,7 @@ int main(int argc, char **argv)
 	               argc > 2 ? argv[2] : "/var/tmp");
 	CHECK(mkdtemp(p.dir) != NULL);
 	p.files = vhdx_files_raw(p.ring);
-	for (uint32_t n = 0; n < DEPTH_MAX; n++) {
+	for (uint32_t n = 0; n < BENCH_LOAD_DEPTH_MAX; n++) {
 		p.buffer[n] = bench_pages(1u << 20);
 	}
 	(void)printf("# backend: %s\n", uring_backend(p.ring));
@@ -321,7 +295,7 @@ int main(int argc, char **argv)
 		(void)unlink(p.path[i]);
 	}
 	(void)rmdir(p.dir);
-	for (uint32_t n = 0; n < DEPTH_MAX; n++) {
+	for (uint32_t n = 0; n < BENCH_LOAD_DEPTH_MAX; n++) {
 		free(p.buffer[n]);
 	}
 	uring_destroy(p.ring);

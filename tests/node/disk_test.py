@@ -8,24 +8,15 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from waiting import DEADLINE_S, wait_for  # noqa: E402
+
 BIN = pathlib.Path(os.environ["GW_BUILD"]) / "bin"
-DEADLINE_S = 60.0  # for anything that should take milliseconds: the machine may be busy
-POLL_S = 0.02
 ENDLESS = 1 << 42  # a sparse file that takes minutes to read
-
-
-def wait_for(what, condition):
-    """The first true result of condition()."""
-    end = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}")
-        time.sleep(POLL_S)
-    return result
 
 
 class Disks(unittest.TestCase):

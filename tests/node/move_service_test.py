@@ -20,7 +20,8 @@ sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE.parents[1] / "lib"))
 import gwnet  # noqa: E402
 import move_test  # noqa: E402
-from move_test import BIN, DEADLINE_S, POLL_S  # noqa: E402
+from move_test import BIN  # noqa: E402
+from waiting import wait_for  # noqa: E402
 
 COMMAND_S = 120
 SILENCE_S = 15  # longer than a peer may be silent
@@ -38,18 +39,6 @@ STEPS = (
 )
 VICTIMS = ("worker n1", "worker n2", "godwitd n1", "godwitd n2", "network")
 GIVEN = ("decided", "committed", "taken", "reported")  # from here on the destination owns the VM
-
-
-def wait_for(what, condition, logs=lambda: ""):
-    """The first true result of condition()."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        result = condition()
-        if result:
-            return result
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}\n{logs()}")
-        time.sleep(POLL_S)
 
 
 class Host:

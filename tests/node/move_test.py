@@ -16,13 +16,13 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import uuid
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from waiting import DEADLINE_S, wait_for  # noqa: E402
+
 BIN = pathlib.Path(os.environ["GW_BUILD"]) / "bin"
-DEADLINE_S = 60.0  # for anything that should take milliseconds: the machine may be busy
-POLL_S = 0.01
 EPOCH = 7
 CODE = bytes.fromhex("be0010100031c08906bf00002000b9000400008b063907751aff0781c700"
                      "1000004975f1ff068a06243f043066baf803eeebd6b02166baf803eeebfe")
@@ -131,14 +131,6 @@ class Worker:
         if self.process.poll() is None:
             self.kill()
         self.control.close()
-
-
-def wait_for(what, condition):
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}")
-        time.sleep(POLL_S)
 
 
 def pairs(count):

@@ -12,25 +12,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from waiting import DEADLINE_S, wait_for  # noqa: E402
+
 BIN = pathlib.Path(os.environ["GW_BUILD"]) / "bin"
-DEADLINE_S = 60.0  # for anything that should take milliseconds: the machine may be busy
-POLL_S = 0.02
-
-
-def wait_for(what, condition):
-    """The first true result of condition()."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        result = condition()
-        if result:
-            return result
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}")
-        time.sleep(POLL_S)
 
 
 def godwit(*words, env=None):

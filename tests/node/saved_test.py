@@ -14,9 +14,10 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from waiting import DEADLINE_S, POLL_S, wait_for  # noqa: E402
+
 BIN = pathlib.Path(os.environ.get("GW_BUILD", "")) / "bin"
-DEADLINE_S = 60.0  # for anything that should take milliseconds: the machine may be busy
-POLL_S = 0.02
 HEAD = b"GODWTST1" + bytes(4088)  # what a whole saved state begins with
 
 
@@ -67,15 +68,6 @@ def work():
 
 
 # ---- the tests ----
-
-def wait_for(what, condition):
-    end = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}")
-        time.sleep(POLL_S)
-    return result
-
 
 def kvm_usable():
     try:

@@ -3,7 +3,6 @@
 """A whole Debian in a VM, from its own disk: a dynamic VHDX made by `godwit disk convert`."""
 import json
 import pathlib
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -39,10 +38,7 @@ class Full(vm_test.Node):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.full = json.loads(subprocess.run([gwlab_client.SOURCE / "deploy/lab/guest", "full", "--json"],
-                                             capture_output=True, check=True).stdout)
-        # The image gets into the node as a disk: its view of the machine's files is slow.
-        subprocess.run(["cp", "--sparse=always", cls.full["disk"], cls.lab.directory() / "lun0.raw"], check=True)
+        cls.full = gwlab_client.debian(cls.lab)
         cls.lab.sh("n1", f"cp {cls.full['ssh_key']} /root/key; chmod 600 /root/key")
         cls.address = None
 

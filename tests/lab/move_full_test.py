@@ -36,9 +36,7 @@ class MoveFull(move_test.Move):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.full = json.loads(subprocess.run([gwlab_client.SOURCE / "deploy/lab/guest", "full", "--json"],
-                                             capture_output=True, check=True).stdout)
-        subprocess.run(["cp", "--sparse=always", cls.full["disk"], cls.lab.directory() / "lun0.raw"], check=True)
+        cls.full = gwlab_client.debian(cls.lab)
         cls.key = cls.lab.directory() / "key"
         cls.key.write_bytes(pathlib.Path(cls.full["ssh_key"]).read_bytes())
         cls.key.chmod(0o600)

@@ -49,6 +49,14 @@ def own_name(word):
     return f"t{os.getpid()}-{word}"[:20]
 
 
+def debian(lab):
+    """The whole Debian for guests, as `deploy/lab/guest full --json` says; its disk becomes the lab's first LUN."""
+    full = json.loads(subprocess.run([SOURCE / "deploy/lab/guest", "full", "--json"], capture_output=True, check=True).stdout)
+    # The image gets into the nodes as a disk: their view of the machine's files is slow.
+    subprocess.run(["cp", "--sparse=always", full["disk"], lab.directory() / "lun0.raw"], check=True)
+    return full
+
+
 def sweep():
     """Remove the labs of tests whose process is gone."""
     known = [p.name for p in BASE.glob("t*-*")] + [p.name[6:] for p in NAMESPACES.glob("gwlab-t*-*")]

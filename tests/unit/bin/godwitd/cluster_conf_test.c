@@ -14,6 +14,7 @@ static struct cluster_conf sample(void)
 	                         .nodeid = 2,
 	                         .token_ms = 1000,
 	                         .version = 7,
+	                         .witness = 1,
 	                         .count = 2};
 
 	memset(&c.cluster, 1, sizeof(c.cluster));

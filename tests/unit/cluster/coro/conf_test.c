@@ -170,9 +170,28 @@ static void what_could_not_work_is_refused(void **state)
 	refused(conf, "bad name");
 }
 
+static void a_witness_is_a_device_of_ours(void **state)
+{
+	struct coro_conf conf = sample();
+	char buf[CORO_CONF_TEXT_MAX];
+
+	(void)state;
+	conf.witness = 1;
+	assert_true(coro_conf_text(&conf, buf, NULL) > 0);
+	assert_non_null(strstr(buf, "\tprovider: corosync_votequorum\n"
+	                            "\tdevice {\n"
+	                            "\t\tmodel: godwit\n"
+	                            "\t\tvotes: 1\n"
+	                            "\t\ttimeout: 10000\n"
+	                            "\t\tsync_timeout: 2000\n"
+	                            "\t}\n"
+	                            "}\n"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_witness_is_a_device_of_ours),
 		cmocka_unit_test(the_text_with_two_links_is_fixed),
 		cmocka_unit_test(one_link_is_passive),
 		cmocka_unit_test(the_largest_cluster_fits),

@@ -190,6 +190,19 @@ static void source_data_page(struct source_conn *c, uint8_t *page, bool merge)
 	}
 }
 
+/* A capped link stays smooth, and what is measured on it true, if a frame is a small part of a
+ * round. */
+static uint32_t source_batch_pages(const struct source *s)
+{
+	uint64_t pages = s->cfg.bandwidth_max_bytes_s / (NS_PER_S / SOURCE_PACE_SLACK_NS) /
+	                 STREAM_PAGE_BYTES;
+
+	if (s->cfg.bandwidth_max_bytes_s == 0 || pages > SOURCE_BATCH_PAGES) {
+		return SOURCE_BATCH_PAGES;
+	}
+	return pages < SOURCE_BATCH_PAGES_MIN ? SOURCE_BATCH_PAGES_MIN : (uint32_t)pages;
+}
+
 /* Put a page into the frame; a full one leaves first. */
 static int source_page(struct source_conn *c, uint64_t gpa, uint8_t *page)
 {
@@ -199,7 +212,7 @@ static int source_page(struct source_conn *c, uint64_t gpa, uint8_t *page)
 	bool merge = last != NULL && last->kind == kind &&
 	             last->gpa + (uint64_t)last->pages * STREAM_PAGE_BYTES == gpa &&
 	             last->pages < STREAM_RUN_PAGES_MAX;
-	bool full = (kind == STREAM_RUN_DATA && c->data_pages == SOURCE_BATCH_PAGES) ||
+	bool full = (kind == STREAM_RUN_DATA && c->data_pages == source_batch_pages(c->s)) ||
 	            (!merge && c->piece_count == LINK_BULK_MAX) ||
 	            (!merge && m->run_count == STREAM_RUNS_MAX);
 

@@ -18,6 +18,7 @@
 /* Data pages of one frame: few enough that what is copied, scanned, packed and encrypted stays in
  * the cache, enough that the socket is not waited for all the time (docs/PERFORMANCE.md). */
 #define SOURCE_BATCH_PAGES 128u
+#define SOURCE_BATCH_PAGES_MIN 16u /* on a capped link */
 #define SOURCE_BATCH_BYTES ((size_t)SOURCE_BATCH_PAGES * STREAM_PAGE_BYTES)
 /* Of the bitmap, taken by a thread at a time: 2 MiB, so that a huge page at the destination is the
  * business of one connection; two that fault it in at once would both clear one. */

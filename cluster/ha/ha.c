@@ -160,12 +160,29 @@ static void on_renewed(struct ha *ha, const struct role_cmd *cmd, uint64_t now_n
 	}
 }
 
+/* Also of a node that was declared lost, whose renewals do nothing: its own word that it is the
+ * same run brings it back. */
+static void on_said(void *arg, const struct role_cmd *cmd, uint64_t epoch)
+{
+	struct ha *ha = arg;
+	const struct view_member *m = cmd->at.node >= 1 && cmd->at.node <= ROLE_NODES_MAX
+	                                      ? view_find(member_view(ha->cfg.member), cmd->at.node)
+	                                      : NULL;
+	struct rsm_status s;
+
+	member_status(ha->cfg.member, &s);
+	/* Of an earlier view it could be from another process than the one we see. */
+	if (m != NULL && m->said && s.epoch == epoch) {
+		ha->peers[cmd->at.node - 1].process = m->hello.incarnation;
+		ha->peers[cmd->at.node - 1].inc = cmd->at.inc;
+	}
+}
+
 static void on_applied(void *arg, const struct role_cmd *cmd, uint64_t epoch)
 {
 	struct ha *ha = arg;
 	uint64_t now_ns = clock_boot_ns();
 	const struct role *r;
-	struct rsm_status s;
 	char text[200];
 
 	if (cmd->verb == ROLE_CMD_JOIN) {
@@ -181,16 +198,10 @@ static void on_applied(void *arg, const struct role_cmd *cmd, uint64_t epoch)
 		ha->cfg.vmops->switched(ha->cfg.vmops->arg, cmd->role, cmd->token);
 	}
 	if (cmd->verb == ROLE_CMD_JOIN || cmd->verb == ROLE_CMD_RENEW) {
-		const struct view_member *m = view_find(member_view(ha->cfg.member), cmd->at.node);
-		struct ha_peer *peer = &ha->peers[cmd->at.node - 1];
-
-		member_status(ha->cfg.member, &s);
-		peer->heard_ns = now_ns;
-		/* Of an earlier view it could be from another process than the one we see. */
-		if (m != NULL && m->said && s.epoch == epoch) {
-			peer->process = m->hello.incarnation;
-			peer->inc = cmd->at.inc;
-		}
+		ha->peers[cmd->at.node - 1].heard_ns = now_ns;
+	}
+	if (cmd->verb == ROLE_CMD_JOIN) {
+		on_said(ha, cmd, epoch);
 	}
 	if (cmd->verb != ROLE_CMD_RENEW) {
 		ha_kick(ha);
@@ -460,8 +471,10 @@ static void resume_run(struct ha *ha)
 
 int ha_create(const struct ha_cfg *cfg, struct ha **out, struct errbuf *eb)
 {
-	static const struct member_role_ops ops = {
-		.applied = on_applied, .changed = on_roles_changed, .loaded = on_loaded};
+	static const struct member_role_ops ops = {.applied = on_applied,
+	                                           .said = on_said,
+	                                           .changed = on_roles_changed,
+	                                           .loaded = on_loaded};
 	struct ha *ha = gw_calloc(1, sizeof(*ha));
 	int err = ha != NULL ? 0 : -ENOMEM;
 

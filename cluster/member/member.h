@@ -103,6 +103,8 @@ MUST_USE int member_propose_role(struct member *m, const struct role_cmd *cmd, u
 struct member_role_ops {
 	/* @cmd did something. @epoch: of its entry. */
 	void (*applied)(void *arg, const struct role_cmd *cmd, uint64_t epoch);
+	/* A renewal came, also one that did nothing: the process that sent it is that run. */
+	void (*said)(void *arg, const struct role_cmd *cmd, uint64_t epoch);
 	/* Roles came, changed or went with their documents. */
 	void (*changed)(void *arg);
 	/* All of it was replaced by another node's. */

@@ -190,6 +190,9 @@ int member_roles_apply(struct member_roles *r, const struct rsm_entry *entry)
 	struct role_cmd cmd;
 	int err = role_cmd_decode(entry->payload, entry->len, &cmd, NULL);
 
+	if (err == 0 && cmd.verb == ROLE_CMD_RENEW && r->ops != NULL) {
+		r->ops->said(r->arg, &cmd, entry->epoch);
+	}
 	if (err == 0) {
 		err = role_table_apply(r->table, &cmd);
 	}

@@ -163,6 +163,7 @@ class Failover(Case):
         n1.godwit("vm", "start", "web1")
         self.assertEqual(self.online("web1", n1)["node"], "n2")
         self.wait(lambda: self.runs("web1"), "it runs")
+        self.nodes[1].signal(signal.SIGKILL)  # first: it must not see its worker die and say so
         self.net.node(2).kill()
         self.assertEqual(self.online("web1", n1, but=("n2",))["node"], "n3")
         self.wait(lambda: len(self.runs("web1")) == 2, "it runs elsewhere")

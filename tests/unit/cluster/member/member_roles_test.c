@@ -64,6 +64,13 @@ static void on_applied(void *arg, const struct role_cmd *cmd, uint64_t epoch)
 	((struct node *)arg)->applied++;
 }
 
+static void on_said(void *arg, const struct role_cmd *cmd, uint64_t epoch)
+{
+	(void)arg;
+	(void)cmd;
+	(void)epoch;
+}
+
 static void on_changed(void *arg)
 {
 	((struct node *)arg)->changed++;
@@ -77,7 +84,7 @@ static void on_loaded(void *arg)
 static int setup(void **state)
 {
 	static const struct member_role_ops ops = {
-		.applied = on_applied, .changed = on_changed, .loaded = on_loaded};
+		.applied = on_applied, .said = on_said, .changed = on_changed, .loaded = on_loaded};
 	struct node *n = calloc(1, sizeof(*n));
 
 	assert_non_null(n);

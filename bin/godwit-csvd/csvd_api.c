@@ -118,6 +118,7 @@ static enum api_then on_get(struct api_req *req, void *arg)
 	json_add_u64(&b, "epoch", m->epoch);
 	json_add_u64(&b, "self", m->self);
 	json_add_u64(&b, "run", m->peers[m->self].run);
+	json_add_u64(&b, "pid", (uint64_t)getpid());
 	json_build_array(&list);
 	for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
 		struct json_build one;

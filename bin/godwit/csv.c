@@ -230,9 +230,25 @@ static int make_volume(const struct cli_call *call, struct device *d, struct csv
 	return err != 0 ? errbuf_sys(eb, err, "write") : 0;
 }
 
+/* The cluster, or godwit-csvd of a host that is in none, is to use this volume. */
+static int use_volume(const struct cli_call *call, const struct csv_super *super, const char *path,
+                      struct errbuf *eb)
+{
+	char id[GUID_TEXT_SIZE];
+	json_t *answer = NULL;
+	json_t *body = json_pack("{s:s, s:s, s:s}", "name", super->label, "device", path, "id",
+	                         guid_format(&super->volume, id));
+	int err = csv_use_call(call, API_POST, "/v1/volumes", body, &answer, eb);
+
+	json_decref(body);
+	json_decref(answer);
+	return err;
+}
+
 static int csv_create_run(const struct cli_call *call, void *arg)
 {
 	const char *path = cli_text(call, "device");
+	char full[GODWIT_PATH_MAX];
 	char id[GUID_TEXT_SIZE];
 	struct errbuf eb = {0};
 	struct csv_super super;
@@ -248,6 +264,14 @@ static int csv_create_run(const struct cli_call *call, void *arg)
 				errbuf_prepend(&eb, "%s", path);
 			}
 			err = device_close(&d, err, &eb);
+		}
+	}
+	if (err == 0 && csv_in_cluster(call)) {
+		err = godwit_file(call, path, full, &eb);
+		err = err == 0 ? use_volume(call, &super, full, &eb) : err;
+		if (err != 0) {
+			errbuf_prepend(&eb, "the volume is made, but the cluster does not use it");
+			errbuf_hint(&eb, "godwit csv add %s asks again", path);
 		}
 	}
 	if (err != 0) {
@@ -476,11 +500,8 @@ static int read_super(const char *path, struct csv_super *super, struct errbuf *
 static int csv_add_run(const struct cli_call *call, void *arg)
 {
 	char path[GODWIT_PATH_MAX];
-	char id[GUID_TEXT_SIZE];
 	struct errbuf eb = {0};
 	struct csv_super super;
-	json_t *answer = NULL;
-	json_t *body;
 	int err = godwit_file(call, cli_arg_at(call, 0), path, &eb);
 
 	(void)arg;
@@ -488,12 +509,8 @@ static int csv_add_run(const struct cli_call *call, void *arg)
 		err = read_super(path, &super, &eb);
 	}
 	if (err == 0) {
-		body = json_pack("{s:s, s:s, s:s}", "name", super.label, "device", path, "id",
-		                 guid_format(&super.volume, id));
-		err = csvd_call(call, API_POST, "/v1/volumes", body, &answer, &eb);
-		json_decref(body);
+		err = use_volume(call, &super, path, &eb);
 	}
-	json_decref(answer);
 	return err != 0 ? godwit_fail(call, err, &eb) : CLI_DONE;
 }
 
@@ -556,8 +573,10 @@ static const struct cli_cmd cmds[] = {
 	{
 		.verb = "create",
 		.summary = "Make a device a shared volume",
-		.details = "Works on the device itself, without godwitd(8). A device that is not "
-			   "empty is refused: the first and the last 4 MiB must be zero.",
+		.details = "Works on the device itself. A device that is not empty is refused: the "
+			   "first and the last 4 MiB must be zero. On a node of a cluster all its "
+			   "nodes use the volume from then on; the device must have the same path "
+			   "on each.",
 		.examples =
 			"godwit csv create vol1 --device /dev/disk/by-id/wwn-0x5000c500a1b2c3d4",
 		.args = create_args,
@@ -620,7 +639,7 @@ static const struct cli_cmd cmds[] = {
 	},
 	{
 		.verb = "add",
-		.summary = "Use a volume on this host, which is in no cluster",
+		.summary = "Use a volume, on this host or on all nodes of its cluster",
 		.details =
 			"godwit-csvd(8) opens it now and whenever it starts. A volume that another "
 			"host uses is waited for.",
@@ -630,7 +649,8 @@ static const struct cli_cmd cmds[] = {
 	},
 	{
 		.verb = "evict",
-		.summary = "Do not use a volume on this host any more",
+		.summary =
+			"Do not use a volume any more, on this host or on all nodes of its cluster",
 		.details = "What is on it stays.",
 		.args = name_args,
 		.run = csv_evict_run,

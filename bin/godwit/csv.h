@@ -4,6 +4,8 @@
 
 /* csv.c works on devices, csv_service.c talks to godwit-csvd. Commands: as cli_cmd.run. */
 
+#include <stdbool.h>
+
 #include "base/api/api.h"
 #include "base/attr.h"
 #include "base/cli/cli.h"
@@ -14,6 +16,14 @@ struct json_t;
 /* csvd_call() - ask godwit-csvd of this host, or of --host. As godwit_call(). */
 MUST_USE int csvd_call(const struct cli_call *call, enum api_method method, const char *path,
                        const struct json_t *body, struct json_t **out, struct errbuf *eb);
+
+/* csv_in_cluster() - the service of this host, or of --host, keeps volumes for a cluster. */
+bool csv_in_cluster(const struct cli_call *call);
+
+/* csv_use_call() - to whoever keeps this host's volumes: godwitd in a cluster, else godwit-csvd. As
+ * godwit_call(). */
+MUST_USE int csv_use_call(const struct cli_call *call, enum api_method method, const char *path,
+                          const struct json_t *body, struct json_t **out, struct errbuf *eb);
 
 int csv_list_run(const struct cli_call *call, void *arg);
 int csv_show_run(const struct cli_call *call, void *arg);

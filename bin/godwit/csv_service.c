@@ -49,6 +49,27 @@ int csvd_call(const struct cli_call *call, enum api_method method, const char *p
 	return err;
 }
 
+bool csv_in_cluster(const struct cli_call *call)
+{
+	json_t *answer = NULL;
+	bool in = godwit_get(call, "/v1/volumes", &answer, NULL) == 0 &&
+	          json_is_true(json_object_get(answer, "cluster"));
+
+	json_decref(answer);
+	return in;
+}
+
+int csv_use_call(const struct cli_call *call, enum api_method method, const char *path,
+                 const json_t *body, json_t **out, struct errbuf *eb)
+{
+	if (path == NULL) {
+		*out = NULL;
+		return errbuf_sys(eb, -ENOMEM, "path");
+	}
+	return csv_in_cluster(call) ? godwit_call(call, method, path, body, out, eb)
+	                            : csvd_call(call, method, path, body, out, eb);
+}
+
 static uint64_t number_of(const json_t *json, const char *key)
 {
 	json_int_t v = json_integer_value(json_object_get(json, key));
@@ -297,7 +318,8 @@ static int change(const struct cli_call *call, enum api_method method, char *pat
 {
 	struct errbuf eb = {0};
 	json_t *answer;
-	int err = csvd_call(call, method, path, body, &answer, &eb);
+	int err = method == API_DELETE ? csv_use_call(call, method, path, body, &answer, &eb)
+	                               : csvd_call(call, method, path, body, &answer, &eb);
 
 	free(path);
 	if (err != 0) {

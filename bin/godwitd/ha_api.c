@@ -124,7 +124,15 @@ static int open_ha(struct ha_api *api, struct errbuf *eb)
 	cfg.run.lease_ns = lease.lease_ns;
 	err = ha_create(&cfg, &api->ha, eb);
 	if (err == 0) {
+		const struct csv_wire_place place = {
+			.member = api->place.member,
+			.guard = api->guard,
+			.ha = api->ha,
+			.nodeid = api->place.nodeid,
+		};
+
 		ha_vms_adopt(api);
+		csv_wire_open(api->csv, &place);
 	}
 	return err;
 }
@@ -166,6 +174,7 @@ static void on_closing(void *arg)
 	vm_api_set_ha(api->cfg.vms, NULL);
 	ha_req_stop(api);
 	ha_drain_stop(api);
+	csv_wire_close(api->csv);
 	ha_destroy(api->ha);
 	api->ha = NULL;
 	guard_close(api->guard);
@@ -191,6 +200,14 @@ int ha_api_create(const struct ha_api_cfg *cfg, struct ha_api **out, struct errb
 	if (api == NULL) {
 		return errbuf_sys(eb, -ENOMEM, "highly available VMs");
 	}
+	const struct csv_wire_cfg csv = {
+		.loop = cfg->loop, .server = cfg->server, .run_dir = cfg->run_dir};
+	int err = csv_wire_create(&csv, &api->csv, eb);
+
+	if (err != 0) {
+		free(api);
+		return err;
+	}
 	api->cfg = *cfg;
 	list_init(&api->waits);
 	list_init(&api->drains);
@@ -215,12 +232,14 @@ void ha_api_stop(struct ha_api *api)
 		vm_api_set_ha(api->cfg.vms, NULL);
 		ha_req_stop(api);
 		ha_drain_stop(api);
+		csv_wire_stop(api->csv);
 	}
 }
 
 void ha_api_destroy(struct ha_api *api)
 {
 	if (api != NULL) {
+		csv_wire_destroy(api->csv);
 		ha_destroy(api->ha);
 		guard_close(api->guard);
 		free(api);

@@ -20,6 +20,7 @@
 
 #include "base/attr.h"
 
+struct api_server;
 struct cluster_hooks;
 struct errbuf;
 struct api_server;

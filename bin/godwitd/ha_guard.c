@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/watchdog.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -21,6 +22,7 @@
 #include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "cluster/vmops.h"
 
@@ -116,17 +118,14 @@ static uint64_t start_time(int pid)
 	return strtoull(at + 1, NULL, 10);
 }
 
-/* The worker of the pid file, if it lives. Returns a pidfd, or -1. */
-static int worker_of(const struct guard_entry *e)
+/* The process of the pid file, if it lives. Returns a pidfd, or -1. */
+static int process_of(const char *path)
 {
-	char path[GUARD_PATH_MAX];
 	char buf[64];
 	char *end;
 	long pid;
 	int fd;
 
-	memcpy(path, e->pid_path, sizeof(path));
-	path[sizeof(path) - 1] = '\0';
 	if (read_file(path, buf, sizeof(buf)) <= 0) {
 		return -1;
 	}
@@ -144,6 +143,15 @@ static int worker_of(const struct guard_entry *e)
 		fd = -1;
 	}
 	return fd;
+}
+
+static int worker_of(const struct guard_entry *e)
+{
+	char path[GUARD_PATH_MAX];
+
+	memcpy(path, e->pid_path, sizeof(path));
+	path[sizeof(path) - 1] = '\0';
+	return process_of(path);
 }
 
 static void tell(int pidfd, int signo)
@@ -494,6 +502,39 @@ int guard_add(struct guard *g, const struct guard_vm *vm)
 	atomic_store(&e->token, vm->token);
 	atomic_store(&e->role, vm->role);
 	return at - 1;
+}
+
+int guard_pid_write(const char *path, int pid, struct errbuf *eb)
+{
+	uint64_t started = start_time(pid);
+	char text[64];
+	int len = snprintf(text, sizeof(text), "%d %" PRIu64 "\n", pid, started);
+
+	if (started == 0) {
+		return errbuf_sys(eb, -ESRCH, "process %d", pid);
+	}
+	return fs_write(path, text, (size_t)len, 0600, eb);
+}
+
+bool guard_pid_lives(const char *path)
+{
+	int fd = process_of(path);
+
+	if (fd < 0) {
+		return false;
+	}
+	(void)close(fd);
+	return true;
+}
+
+void guard_pid_kill(const char *path)
+{
+	int fd = process_of(path);
+
+	if (fd >= 0) {
+		tell(fd, SIGKILL);
+		(void)close(fd);
+	}
 }
 
 void guard_del(struct guard *g, uint32_t role)

@@ -78,6 +78,19 @@ void guard_lease(struct guard *g, const struct vmops_lease *lease);
 MUST_USE int guard_add(struct guard *g, const struct guard_vm *vm);
 void guard_del(struct guard *g, uint32_t role);
 
+/*
+ * GUARD_CSVD - in place of a role: godwit-csvd of this node. It writes to devices that others use
+ * once this node's lease is over, so it ends as a worker does.
+ */
+#define GUARD_CSVD UINT32_MAX
+
+/* guard_pid_write() - a pid file as workers have it. Returns 0; -ESRCH no such process; -errno. */
+MUST_USE int guard_pid_write(const char *path, int pid, struct errbuf *eb);
+
+/* guard_pid_lives() - the process of the pid file has not ended. guard_pid_kill(): SIGKILL. */
+bool guard_pid_lives(const char *path);
+void guard_pid_kill(const char *path);
+
 /* guard_find() - the VM of @role; guard_at() - place 0..GUARD_VMS_MAX-1. Returns false if there is
  * none. */
 bool guard_find(const struct guard *g, uint32_t role, struct guard_vm *out);

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "bin/godwitd/cluster_api.h"
+#include "bin/godwitd/csv_wire.h"
 #include "bin/godwitd/ha_api.h"
 #include "bin/godwitd/ha_guard.h"
 #include "bin/godwitd/move_api.h"
@@ -36,6 +37,7 @@ struct ha_api {
 	struct move_cluster move_ops;
 	struct move_api *moves; /* borrowed; NULL: not there yet */
 	struct list drains;     /* of struct ha_drain, owned */
+	struct csv_wire *csv;   /* owned: what godwit-csvd is told */
 	struct list waits;      /* of struct ha_wait, owned */
 	uint32_t wait_count;
 	uint64_t stop_by_ns[HA_ROLES_MAX]; /* [role - 1]: its guest was asked to stop; 0 = not */

@@ -294,7 +294,7 @@ static bool op_clear(void *arg)
 {
 	struct ha_api *api = arg;
 	const struct db *db = member_db(api->place.member);
-	bool clear = true;
+	bool clear = csv_wire_clear(api->csv);
 	struct guard_vm g;
 
 	for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {

@@ -89,6 +89,7 @@ static void start(struct csv_volume *v, uint64_t term, uint64_t now_ns)
 void coordinator_stop(struct csv_volume *v)
 {
 	struct coordinator *c = &v->coord;
+	struct errbuf why = {0};
 
 	if (c->coord == NULL) {
 		return;
@@ -96,7 +97,8 @@ void coordinator_stop(struct csv_volume *v)
 	if (!c->stopping) {
 		c->stopping = true;
 		serve_drop_all(v);
-		handed(c, -ECANCELED);
+		/* The next term may be here before we looked: it was handed over all the same. */
+		handed(c, csv_coord_state(c->coord, &why) == CSV_COORD_CLOSED ? 0 : -ECANCELED);
 	}
 	if (c->in_flight == 0) {
 		log_info(TAG, "coordinates no more volume=%s term=%" PRIu64, v->cfg.name, c->term);

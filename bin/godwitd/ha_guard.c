@@ -118,7 +118,8 @@ static uint64_t start_time(int pid)
 	return strtoull(at + 1, NULL, 10);
 }
 
-/* The process of the pid file, if it lives. Returns a pidfd, or -1. */
+/* The process of the pid file, if it lives. Returns a pidfd, or -1 with errno: EMFILE, ENFILE or
+ * ENOMEM if one cannot know. */
 static int process_of(const char *path)
 {
 	char buf[64];
@@ -126,11 +127,13 @@ static int process_of(const char *path)
 	long pid;
 	int fd;
 
+	errno = 0;
 	if (read_file(path, buf, sizeof(buf)) <= 0) {
 		return -1;
 	}
 	pid = strtol(buf, &end, 10);
 	if (pid <= 1) {
+		errno = ESRCH;
 		return -1;
 	}
 
@@ -139,7 +142,10 @@ static int process_of(const char *path)
 	fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
 	/* Looked at after it was opened: it is that process, or it has ended. */
 	if (fd >= 0 && (started == 0 || start_time((int)pid) != started)) {
+		int why = errno;
+
 		(void)close(fd);
+		errno = why;
 		fd = -1;
 	}
 	return fd;
@@ -521,7 +527,8 @@ bool guard_pid_lives(const char *path)
 	int fd = process_of(path);
 
 	if (fd < 0) {
-		return false;
+		/* Who cannot look does not know that it has ended. */
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
 	}
 	(void)close(fd);
 	return true;

@@ -87,7 +87,8 @@ void guard_del(struct guard *g, uint32_t role);
 /* guard_pid_write() - a pid file as workers have it. Returns 0; -ESRCH no such process; -errno. */
 MUST_USE int guard_pid_write(const char *path, int pid, struct errbuf *eb);
 
-/* guard_pid_lives() - the process of the pid file has not ended. guard_pid_kill(): SIGKILL. */
+/* guard_pid_lives() - the process of the pid file has not ended, as far as one can know.
+ * guard_pid_kill(): SIGKILL. */
 bool guard_pid_lives(const char *path);
 void guard_pid_kill(const char *path);
 

@@ -138,8 +138,11 @@ static enum move_word on_leaves(void *arg, const char *name)
 	const struct ha_api *api = arg;
 	const struct role *r = role_named(api, name);
 
+	if (api->ha == NULL || !ha_synced(api->ha)) {
+		return MOVE_WAIT;
+	}
 	if (r == NULL) {
-		return api->ha == NULL ? MOVE_WAIT : MOVE_STAY;
+		return MOVE_STAY;
 	}
 	if (api->sent_token[r->id - 1] != 0 &&
 	    api->switched_token[r->id - 1] == api->sent_token[r->id - 1]) {
@@ -191,8 +194,11 @@ static enum move_word on_comes(void *arg, const char *name)
 	const struct role *r = role_named(api, name);
 	struct guard_vm g;
 
+	if (api->ha == NULL || !ha_synced(api->ha)) {
+		return MOVE_WAIT;
+	}
 	if (r == NULL) {
-		return api->ha == NULL ? MOVE_WAIT : MOVE_STAY;
+		return MOVE_STAY;
 	}
 	if (is_coming(api, r)) {
 		return MOVE_WAIT;

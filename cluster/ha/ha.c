@@ -49,6 +49,7 @@ struct ha {
 	} wishes[WISHES_MAX];
 	bool leads;
 	bool active;
+	bool synced; /* active once: the table has all that an earlier process of ours was told */
 	enum lease_rung rung; /* as told last */
 };
 
@@ -414,6 +415,7 @@ static void look_at_view(struct ha *ha, uint64_t now_ns)
 
 	member_status(ha->cfg.member, &s);
 	ha->active = s.state == RSM_ACTIVE && !s.stale;
+	ha->synced = ha->synced || ha->active;
 	leads = ha->active && s.leader == ha->cfg.nodeid && ha->agent->self.inc != 0;
 	if (ha->active && s.epoch != ha->epoch) {
 		ha->epoch = s.epoch;
@@ -440,7 +442,11 @@ static void on_timer(void *arg)
 		join(ha, now_ns);
 	} else {
 		renew(ha, now_ns);
-		run_agent(ha, now_ns);
+		/* What is on disk may be a second old: it must not undo what came after it. Until
+		 * then there is whoever enforces the lease. */
+		if (ha->synced) {
+			run_agent(ha, now_ns);
+		}
 	}
 	if (ha->leads) {
 		run_lead(ha, now_ns);
@@ -556,6 +562,11 @@ const struct agent *ha_agent(const struct ha *ha)
 const struct timing *ha_timing(const struct ha *ha)
 {
 	return &ha->timing;
+}
+
+bool ha_synced(const struct ha *ha)
+{
+	return ha->synced;
 }
 
 bool ha_may_start(const struct ha *ha)

@@ -81,6 +81,9 @@ const struct agent *ha_agent(const struct ha *ha);
 /* ha_timing() - all delays. */
 const struct timing *ha_timing(const struct ha *ha);
 
+/* ha_synced() - the tables are not older than what any process of this node was told before. */
+bool ha_synced(const struct ha *ha);
+
 /* ha_may_start() - the lease allows to begin something new. */
 bool ha_may_start(const struct ha *ha);
 

@@ -76,6 +76,7 @@ static void start(struct csv_volume *v, uint64_t term, uint64_t now_ns)
 	memset(c->fence_wanted, 0, sizeof(c->fence_wanted));
 	if (err != 0) {
 		c->coord = NULL;
+		c->ended_ns = now_ns;
 		log_err(TAG, "cannot coordinate volume=%s term=%" PRIu64 " text=\"%s\"",
 		        v->cfg.name, term, errbuf_text(&c->why, err));
 		return;
@@ -104,6 +105,7 @@ void coordinator_stop(struct csv_volume *v)
 		log_info(TAG, "coordinates no more volume=%s term=%" PRIu64, v->cfg.name, c->term);
 		csv_coord_destroy(c->coord);
 		c->coord = NULL;
+		c->ended_ns = clock_boot_ns();
 	}
 }
 

@@ -97,6 +97,7 @@ struct coordinator {
 	bool failed;
 	struct errbuf why;
 	uint64_t retry_ns; /* alone */
+	uint64_t ended_ns; /* nothing of it is under way here since then */
 	struct coord_io io[CSV_META_IO_MAX];
 	uint64_t fence_wanted[CSV_MSG_NODES];
 	uint32_t moved_to;

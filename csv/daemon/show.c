@@ -166,12 +166,19 @@ static void show_coordinator(const struct csv_volume *v, struct csv_volume_info 
 {
 	const struct coordinator *c = &v->coord;
 
+	/* Of an earlier term: says nothing about the one that is wanted now. */
+	if (v->cfg.term != 0 && c->term != v->cfg.term) {
+		return;
+	}
 	out->coord_why = c->failed ? c->why.text : "";
 	out->moved_to = c->moved_to;
-	if (c->failed) {
-		out->coord = "failed";
-	}
 	if (c->coord == NULL) {
+		/* Whoever hears it appoints the next one: not while a device may still execute
+		 * what this one has sent. */
+		if (c->failed &&
+		    clock_boot_ns() - c->ended_ns >= v->d->timing.cfg.inflight_ms * NS_PER_MS) {
+			out->coord = "failed";
+		}
 		return;
 	}
 	out->coord = csv_coord_state_name(csv_coord_state(c->coord, NULL));

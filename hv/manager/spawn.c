@@ -19,10 +19,12 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/uring.h"
@@ -469,16 +471,18 @@ static unsigned long long spawn_start_time(pid_t pid)
 	return ticks;
 }
 
-static void spawn_pid_write(const struct vm *vm)
+/* A worker that nobody can find again could not be ended: not by the next service, not by the
+ * guard. */
+static int spawn_pid_write(const struct vm *vm, struct errbuf *eb)
 {
-	FILE *f = fopen(vm->pid_path, "we");
+	unsigned long long started = spawn_start_time(vm->pid);
+	char text[64];
+	int len = snprintf(text, sizeof(text), "%d %llu\n", vm->pid, started);
 
-	if (f == NULL || fprintf(f, "%d %llu\n", vm->pid, spawn_start_time(vm->pid)) < 0) {
-		log_warn(TAG, "pid not recorded vm=%s errno=%d", vm->config.name, errno);
+	if (started == 0) {
+		return errbuf_set(eb, -ESRCH, "the worker is nowhere to be seen");
 	}
-	if (f != NULL) {
-		(void)fclose(f);
-	}
+	return fs_write(vm->pid_path, text, (size_t)len, 0600, eb);
 }
 
 pid_t vm_pid_find(const struct vm *vm)
@@ -560,7 +564,13 @@ int vm_spawn(struct vm *vm, struct errbuf *eb)
 	}
 	spawn_close(&s);
 	if (err == 0) {
-		spawn_pid_write(vm);
+		err = spawn_pid_write(vm, eb);
+		if (err != 0) {
+			(void)kill(vm->pid, SIGKILL);
+			(void)waitpid(vm->pid, NULL, 0);
+			vm->pid = 0;
+			return err;
+		}
 		spawn_cgroup_enter(vm);
 	}
 	return err;

@@ -163,6 +163,20 @@ class Life(Case):
         self.assertNotIn("vm.restart-failed", dict(self.events("a")))
         self.assertEqual(self.told("a").count("start"), 2)
 
+    def test_a_worker_that_cannot_be_found_again_does_not_run(self):
+        self.define("a")
+        in_the_way = self.files("a", "run") / "worker.pid/x"
+        in_the_way.mkdir(parents=True)
+        done = self.godwit("vm", "start", "a", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("worker.pid", done.stderr)
+        self.assertEqual(self.states(), {"a": "off"})
+        self.assertNotIn("start", self.told("a"))
+        in_the_way.rmdir()
+        in_the_way.parent.rmdir()
+        self.godwit("vm", "start", "a")
+        self.until("a", "running")
+
     def test_the_cord_during_a_start(self):
         self.define("a")
         self.tell("a", "start", "hold")

@@ -46,6 +46,8 @@ class Case(service.Case):
         os.environ["GODWIT_SCRIPT"] = str(self.script)
         super().setUp()
         self.form()
+        self.wait(lambda: [n.get("ha", {}).get("state") for n in self.nodes[0].ask("node", "list")["nodes"]] == ["up"] * len(self.nodes),
+                  "every node runs VMs")
 
     def wait(self, condition, what):
         try:
@@ -181,11 +183,12 @@ class Failover(Case):
         self.define("web1", "--preferred", "n3,n1")
         n1.godwit("vm", "start", "web1")
         self.assertEqual(self.online("web1", n1)["node"], "n3")
+        self.wait(lambda: self.runs("web1"), "it runs")
         pid = self.pid_on(self.nodes[2], "web1")
         self.net.split([1, 2], [3])
         self.assertEqual(self.online("web1", n1, but=("n3",))["node"], "n1")
         # It stood still at 0.6 of its lease and was dead at 0.8: long before the other began.
-        runs = self.runs("web1")
+        runs = self.wait(lambda: len(found := self.runs("web1")) == 2 and found, "it runs elsewhere")
         self.assertEqual([r[2] for r in runs], ["n3", "n1"])
         self.assertGreater(runs[1][0] - runs[0][1], 10**9, runs)
         self.assertFalse(pathlib.Path(f"/proc/{pid}").exists())
@@ -210,7 +213,7 @@ class Failover(Case):
         corosync.signal(signal.SIGSTOP)
         n3.signal(signal.SIGSTOP)
         self.assertEqual(self.online("web1", n1, but=("n3",))["node"], "n1")
-        self.assertEqual([r[2] for r in self.runs("web1")], ["n3", "n1"])
+        self.wait(lambda: [r[2] for r in self.runs("web1")] == ["n3", "n1"], "it runs elsewhere")
         # It wakes up with a VM that it believes to own, and finds that it does not.
         n3.signal(signal.SIGCONT)
         corosync.signal(signal.SIGCONT)

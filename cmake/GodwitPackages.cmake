@@ -37,7 +37,7 @@ set(CPACK_COMPONENT_HOST_DESCRIPTION "Virtual machines and clusters on KVM: the 
  they run, and restarts the VMs of a failed node elsewhere.")
 # What the services run as programs; libraries are found by dpkg-shlibdeps.
 set(CPACK_DEBIAN_HOST_PACKAGE_DEPENDS
-	"godwit-cli, corosync, iproute2, nftables, dnsmasq-base, passwd, procps")
+	"godwit-cli, corosync, fuse3, iproute2, nftables, dnsmasq-base, passwd, procps")
 set(CPACK_DEBIAN_HOST_PACKAGE_RECOMMENDS "libqb-tools, fence-agents")
 set(CPACK_DEBIAN_HOST_PACKAGE_CONTROL_EXTRA
 	"${PROJECT_SOURCE_DIR}/deploy/debian/postinst;${PROJECT_SOURCE_DIR}/deploy/debian/prerm;${PROJECT_SOURCE_DIR}/deploy/debian/postrm")

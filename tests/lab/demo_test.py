@@ -36,8 +36,8 @@ class Demo(unittest.TestCase):
         out = demo.communicate()[0]
         self.assertEqual(demo.returncode, 0, out)
         self.assertNotIn("\x1b", out)
-        for node in (1, 2, 3):  # with all, at the start and after healing
-            self.assertEqual(len(re.findall(rf"n{node}  quorate +votes 3 of 3  members n1 n2 n3\n", out)), 2, out)
+        for node in (1, 2, 3):  # with all, at the start, after healing, after the power came back
+            self.assertEqual(len(re.findall(rf"n{node}  quorate +votes 3 of 3  members n1 n2 n3\n", out)), 3, out)
             self.assertRegex(out, rf"n{node}: \d+ ok, \d+ warn, 0 failed\n")
         self.assertIn("Verdict      equal\n", out)
         for node in (1, 2, 3):
@@ -48,6 +48,11 @@ class Demo(unittest.TestCase):
         self.assertRegex(out, r"the connection: [1-9]\d+ lines there and back, longest silence \d+ ms\n")
         self.assertIn("n3  not quorate  votes 1 of 3  members n3\n", out)
         self.assertIn("n1  quorate      votes 2 of 3  members n1 n2\n", out)
+        self.assertRegex(out, r"db +running +n2 ")
+        self.assertRegex(out, r"db +running +n3 ")
+        self.assertIn("what it had written to its disk is there\n", out)
+        self.assertRegex(out, r"from the power cord to an answer of the guest: [\d.]+ s\n")
+        self.assertRegex(out, r"picture: \S+\.svg\n")
         self.assertTrue(out.endswith("All good.\n"), out)
         self.assertEqual(leftovers(demo.pid), [])
 

@@ -27,6 +27,7 @@
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/loop.h"
+#include "base/tcp.h"
 #include "base/tls.h"
 
 #define API_RELAY_BYTES (16u << 10) /* one TLS record */
@@ -408,71 +409,13 @@ void api_relay_destroy_all(struct api_server *server)
 
 /* ---- the TCP listener ---- */
 
-static int api_tcp_address(const char *text, uint16_t port, struct sockaddr_storage *out,
-                           socklen_t *len)
-{
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-
-	memset(out, 0, sizeof(*out));
-	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
-		memcpy(out, &v4, sizeof(v4));
-		*len = sizeof(v4);
-		return 0;
-	}
-	if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1) {
-		memcpy(out, &v6, sizeof(v6));
-		*len = sizeof(v6);
-		return 0;
-	}
-	return -EINVAL;
-}
-
-static uint16_t api_tcp_port(int fd)
-{
-	struct sockaddr_storage addr = {0};
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-	socklen_t len = sizeof(addr);
-
-	if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
-		return 0;
-	}
-	memcpy(&v4, &addr, sizeof(v4));
-	memcpy(&v6, &addr, sizeof(v6));
-	return ntohs(addr.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
-}
-
-/* Returns the listening socket; -errno. */
-static int api_tcp_listen(const struct sockaddr_storage *addr, socklen_t len)
-{
-	int one = 1;
-	int zero = 0;
-	int fd = socket(addr->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0) {
-		return -errno;
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (addr->ss_family == AF_INET6) { /* "::" means IPv4 too */
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
-	}
-	if (bind(fd, (const struct sockaddr *)addr, len) != 0 || listen(fd, API_TLS_BACKLOG) != 0) {
-		int err = -errno;
-
-		(void)close(fd);
-		return err;
-	}
-	return fd;
-}
-
 int api_server_listen_tls(struct api_server *server, const char *addr, uint16_t port,
                           struct tls_ctx *tls, struct errbuf *eb)
 {
 	struct sockaddr_storage where;
 	socklen_t len = 0;
 	struct api_listener *l = NULL;
-	int err = api_tcp_address(addr, port, &where, &len);
+	int err = tcp_address(addr, port, &where, &len);
 
 	if (err != 0) {
 		return errbuf_set(eb, err, "\"%.80s\" is no numeric IP address", addr);
@@ -482,13 +425,13 @@ int api_server_listen_tls(struct api_server *server, const char *addr, uint16_t 
 		return errbuf_sys(eb, -ENOMEM, "%s", addr);
 	}
 	l->tls = tls;
-	l->fd = api_tcp_listen(&where, len);
+	l->fd = tcp_listen(&where, len, API_TLS_BACKLOG);
 	err = l->fd < 0 ? l->fd : api_listener_watch(l);
 	if (err != 0) {
 		api_listener_destroy(l);
 		return errbuf_sys(eb, err, "cannot listen on %s port %u", addr, port);
 	}
-	server->tls_port = api_tcp_port(l->fd);
+	server->tls_port = tcp_port(l->fd);
 	return 0;
 }
 

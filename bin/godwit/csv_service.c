@@ -84,20 +84,6 @@ static enum ui_tone tone_of(const char *state)
 	                                    : UI_WARN;
 }
 
-static int print_out(const struct cli_call *call, struct ui_buf *buf)
-{
-	struct errbuf eb = {0};
-	char *text;
-	int err = ui_buf_end(buf, &text);
-
-	if (err < 0) {
-		return godwit_fail(call, err, &eb);
-	}
-	(void)fputs(text, call->out);
-	free(text);
-	return CLI_DONE;
-}
-
 /* ---- list ---- */
 
 static const struct ui_column columns[] = {
@@ -153,7 +139,7 @@ static int print_list(const struct cli_call *call, const json_t *volumes)
 	ui_style_get(fileno(call->out), &style);
 	ui_table_render(table, &style, &buf);
 	ui_table_destroy(table);
-	return print_out(call, &buf);
+	return godwit_print(call, &buf);
 }
 
 int csv_list_run(const struct cli_call *call, void *arg)
@@ -286,7 +272,7 @@ static int print_show(const struct cli_call *call, const json_t *v)
 	ui_style_get(fileno(call->out), &style);
 	ui_details_render(d, &style, &buf);
 	ui_details_destroy(d);
-	return print_out(call, &buf);
+	return godwit_print(call, &buf);
 }
 
 int csv_show_run(const struct cli_call *call, void *arg)

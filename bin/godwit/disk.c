@@ -20,21 +20,6 @@ static uint64_t number_of(const json_t *json, const char *key)
 	return v > 0 ? (uint64_t)v : 0;
 }
 
-/* Print and free. Returns the exit status. */
-static int print_out(const struct cli_call *call, struct ui_buf *buf)
-{
-	struct errbuf eb = {0};
-	char *text;
-	int err = ui_buf_end(buf, &text);
-
-	if (err < 0) {
-		return godwit_fail(call, err, &eb);
-	}
-	(void)fputs(text, call->out);
-	free(text);
-	return CLI_DONE;
-}
-
 /* ---- show ---- */
 
 static void add_size(struct ui_details *d, const char *title, const json_t *disk, const char *key)
@@ -103,7 +88,7 @@ static int print_show(const struct cli_call *call, const json_t *disk)
 	ui_style_get(fileno(call->out), &style);
 	ui_details_render(d, &style, &buf);
 	ui_details_destroy(d);
-	return print_out(call, &buf);
+	return godwit_print(call, &buf);
 }
 
 /* The result of an operation, which is what show would print. */
@@ -352,7 +337,7 @@ static int print_check(const struct cli_call *call, const json_t *report)
 	}
 	ui_buf_addf(&buf, "%s%s; %s of the file unused\n", verdict, hint,
 	            fmt_size(number_of(report, "unused_bytes"), unused));
-	return print_out(call, &buf);
+	return godwit_print(call, &buf);
 }
 
 static int disk_check_run(const struct cli_call *call, void *arg)

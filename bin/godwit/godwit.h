@@ -17,6 +17,7 @@
 #include "base/cli/cli.h"
 
 struct errbuf;
+struct ui_buf;
 struct json_t;
 
 /* The whole command line; see table.c. */
@@ -91,6 +92,9 @@ int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb);
 
 /* godwit_note() - a remark for a person on call->err; not with --quiet. */
 void godwit_note(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* godwit_print() - print @buf as it is and free it. Returns the exit status. */
+int godwit_print(const struct cli_call *call, struct ui_buf *buf);
 
 /*
  * godwit_put() - print text that may come from strangers: control characters and broken UTF-8

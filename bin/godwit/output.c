@@ -10,6 +10,7 @@
 #include "base/errbuf.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "base/ui/ui.h"
 #include "bin/godwit/godwit.h"
 
 #define LINE_MAX_BYTES 2048 /* longer lines are cut: nobody reads them */
@@ -24,6 +25,20 @@ void godwit_json(const struct cli_call *call, const json_t *json)
 	}
 	(void)fprintf(call->out, "%s\n", text);
 	free(text);
+}
+
+int godwit_print(const struct cli_call *call, struct ui_buf *buf)
+{
+	struct errbuf eb = {0};
+	char *text;
+	int err = ui_buf_end(buf, &text);
+
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	(void)fputs(text, call->out);
+	free(text);
+	return CLI_DONE;
 }
 
 int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb)

@@ -52,21 +52,6 @@ static const char *leads_to(const json_t *sw, char *buf, size_t room)
 	return buf;
 }
 
-/* Print and free. Returns the exit status. */
-static int print_out(const struct cli_call *call, struct ui_buf *buf)
-{
-	struct errbuf eb = {0};
-	char *text;
-	int err = ui_buf_end(buf, &text);
-
-	if (err < 0) {
-		return godwit_fail(call, err, &eb);
-	}
-	(void)fputs(text, call->out);
-	free(text);
-	return CLI_DONE;
-}
-
 /* ---- list ---- */
 
 static const struct ui_column columns[] = {
@@ -107,7 +92,7 @@ static int print_list(const struct cli_call *call, const json_t *switches)
 	ui_style_get(fileno(call->out), &style);
 	ui_table_render(table, &style, &buf);
 	ui_table_destroy(table);
-	return print_out(call, &buf);
+	return godwit_print(call, &buf);
 }
 
 static int switch_list_run(const struct cli_call *call, void *arg)
@@ -213,7 +198,7 @@ static int print_show(const struct cli_call *call, const json_t *sw)
 	ui_style_get(fileno(call->out), &style);
 	ui_details_render(d, &style, &buf);
 	ui_details_destroy(d);
-	return print_out(call, &buf);
+	return godwit_print(call, &buf);
 }
 
 static int switch_show_run(const struct cli_call *call, void *arg)

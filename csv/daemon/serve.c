@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* serve - connections that other nodes make: whose they are, which volume they mean. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +12,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/tcp.h"
 #include "csv/daemon/daemon_int.h"
 
 #define TAG "csv-serve"
@@ -205,75 +204,19 @@ void serve_sweep(struct csv_daemon *d, uint64_t now_ns)
 	}
 }
 
-static int address(const char *text, uint16_t port, struct sockaddr_storage *out, socklen_t *len)
-{
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-
-	memset(out, 0, sizeof(*out));
-	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
-		memcpy(out, &v4, sizeof(v4));
-		*len = sizeof(v4);
-		return 0;
-	}
-	if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1) {
-		memcpy(out, &v6, sizeof(v6));
-		*len = sizeof(v6);
-		return 0;
-	}
-	return -EINVAL;
-}
-
-static uint16_t port_of(int fd)
-{
-	struct sockaddr_storage addr = {0};
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-	socklen_t len = sizeof(addr);
-
-	if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
-		return 0;
-	}
-	memcpy(&v4, &addr, sizeof(v4));
-	memcpy(&v6, &addr, sizeof(v6));
-	return ntohs(addr.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
-}
-
-static int listen_at(const struct sockaddr_storage *where, socklen_t len)
-{
-	int one = 1;
-	int zero = 0;
-	int fd = socket(where->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0) {
-		return -errno;
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (where->ss_family == AF_INET6) { /* "::" means IPv4 too */
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
-	}
-	if (bind(fd, (const struct sockaddr *)where, len) != 0 || listen(fd, BACKLOG) != 0) {
-		int err = -errno;
-
-		(void)close(fd);
-		return err;
-	}
-	return fd;
-}
-
 int serve_start(struct csv_daemon *d, const char *addr, uint16_t port, struct errbuf *eb)
 {
 	struct sockaddr_storage where;
 	socklen_t len = 0;
 
-	if (address(addr, port, &where, &len) != 0) {
+	if (tcp_address(addr, port, &where, &len) != 0) {
 		return errbuf_set(eb, -EINVAL, "\"%.60s\" is no numeric IP address", addr);
 	}
-	d->listen_fd = listen_at(&where, len);
+	d->listen_fd = tcp_listen(&where, len, BACKLOG);
 	if (d->listen_fd < 0) {
 		return errbuf_sys(eb, d->listen_fd, "cannot listen on %s port %u", addr, port);
 	}
-	d->port = port_of(d->listen_fd);
+	d->port = tcp_port(d->listen_fd);
 
 	int err = loop_fd_add(d->cfg.loop, d->listen_fd, LOOP_READ, on_accept, d, &d->listen_watch);
 

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,6 +12,7 @@
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/loop.h"
+#include "base/tcp.h"
 #include "csv/link/csv_link.h"
 
 #define IN_BYTES (16u << 10) /* one TLS record; grows to the message that is arriving */
@@ -446,25 +446,6 @@ static int create(const struct csv_link_cfg *cfg, int fd, enum tls_role role, st
 	return 0;
 }
 
-static int address(const char *text, uint16_t port, struct sockaddr_storage *out, socklen_t *len)
-{
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-
-	memset(out, 0, sizeof(*out));
-	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
-		memcpy(out, &v4, sizeof(v4));
-		*len = sizeof(v4);
-		return 0;
-	}
-	if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1) {
-		memcpy(out, &v6, sizeof(v6));
-		*len = sizeof(v6);
-		return 0;
-	}
-	return -EINVAL;
-}
-
 int csv_link_dial(const struct csv_link_cfg *cfg, const char *addr, uint16_t port, const char *name,
                   struct csv_link **out, struct errbuf *eb)
 {
@@ -472,7 +453,7 @@ int csv_link_dial(const struct csv_link_cfg *cfg, const char *addr, uint16_t por
 	socklen_t len = 0;
 
 	*out = NULL;
-	if (address(addr, port, &where, &len) != 0 || !tls_name_valid(name)) {
+	if (tcp_address(addr, port, &where, &len) != 0 || !tls_name_valid(name)) {
 		return errbuf_set(eb, -EINVAL, "\"%.60s\" at \"%.60s\": no name or address", name,
 		                  addr);
 	}

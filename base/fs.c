@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/errbuf.h"
@@ -208,6 +210,13 @@ int fs_write(const char *path, const void *data, size_t len, mode_t mode, struct
 		return errbuf_sys(eb, err, "write %s", path);
 	}
 	return fs_sync_dir(dir, eb);
+}
+
+bool fs_may_wait(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 && st.f_type == FUSE_SUPER_MAGIC;
 }
 
 int fs_mkdirs(const char *path, mode_t mode, struct errbuf *eb)

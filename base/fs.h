@@ -8,6 +8,7 @@
  * and /sys use base/hostfs.h, for disks base/blk.h. Any thread; all block on the disk.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -32,6 +33,12 @@ MUST_USE int fs_read(const char *path, size_t bytes_max, char **out, size_t *len
  */
 MUST_USE int fs_write(const char *path, const void *data, size_t len, mode_t mode,
                       struct errbuf *eb);
+
+/*
+ * fs_may_wait() - is it a file of FUSE? The kernel (6.18) waits inside the submission of a write
+ * to it while another one is under way, in spite of io_uring.
+ */
+bool fs_may_wait(int fd);
 
 /*
  * fs_mkdirs() - make the folder @path and those above it. Those that exist stay as they are.

@@ -15,6 +15,8 @@
 
 #include "base/clock.h"
 
+#define STOP_LOOK_MS 100
+
 /* argv and environ of posix_spawn() are not const for reasons of history; it does not write. */
 static char *const *unconst(const char *const argv[])
 {
@@ -77,6 +79,7 @@ struct capture {
 	char *buf;
 	size_t len;
 	size_t used;
+	const atomic_bool *stop; /* NULL = nobody */
 };
 
 /* One read. What does not fit is thrown away, so that the writer is not blocked. */
@@ -101,9 +104,12 @@ static void take(struct capture *c)
 	c->used += kept;
 }
 
-/* Until the process has ended and what it wrote is read. Returns 0; -ETIMEDOUT; -errno. */
+/* Until the process has ended and what it wrote is read. Returns 0; -ETIMEDOUT; -ECANCELED;
+ * -errno. */
 static int follow(struct capture *c, uint64_t deadline_ns)
 {
+	const int look_ms = c->stop != NULL ? STOP_LOOK_MS : 1000;
+
 	while (c->process >= 0) {
 		struct pollfd fds[] = {{.fd = c->out_fd, .events = POLLIN},
 		                       {.fd = c->process, .events = POLLIN}};
@@ -112,9 +118,13 @@ static int follow(struct capture *c, uint64_t deadline_ns)
 		if (now >= deadline_ns) {
 			return -ETIMEDOUT;
 		}
+		if (c->stop != NULL && atomic_load(c->stop)) {
+			return -ECANCELED;
+		}
 
 		uint64_t left_ms = (deadline_ns - now) / NS_PER_MS + 1;
-		int n = poll(fds, ARRAY_LEN(fds), left_ms > 1000 ? 1000 : (int)left_ms);
+		int n = poll(fds, ARRAY_LEN(fds),
+		             left_ms > (uint64_t)look_ms ? look_ms : (int)left_ms);
 
 		if (n < 0 && errno != EINTR) {
 			return -errno;
@@ -149,9 +159,10 @@ static int reap(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
 }
 
-static int run(const char *const argv[], int in_fd, uint64_t timeout_ns, char *buf, size_t len)
+static int run(const char *const argv[], int in_fd, const atomic_bool *stop, uint64_t timeout_ns,
+               char *buf, size_t len)
 {
-	struct capture c = {.out_fd = -1, .process = -1, .buf = buf, .len = len};
+	struct capture c = {.out_fd = -1, .process = -1, .buf = buf, .len = len, .stop = stop};
 	uint64_t deadline_ns = clock_now_ns() + timeout_ns;
 	int fds[2] = {-1, -1};
 	pid_t pid = -1;
@@ -189,7 +200,7 @@ static int run(const char *const argv[], int in_fd, uint64_t timeout_ns, char *b
 
 int run_capture(const char *const argv[], uint64_t timeout_ns, char *buf, size_t len)
 {
-	return run(argv, -1, timeout_ns, buf, len);
+	return run(argv, -1, NULL, timeout_ns, buf, len);
 }
 
 /* A file without a name that holds the input: nobody has to write while the program reads. */
@@ -214,13 +225,21 @@ static int input_file(const void *input, size_t len)
 int run_capture_input(const char *const argv[], const void *input, size_t input_len,
                       uint64_t timeout_ns, char *buf, size_t len)
 {
-	int fd = input_file(input, input_len);
+	const struct run_input in = {.bytes = input, .len = input_len};
+
+	return run_capture_stop(argv, &in, timeout_ns, buf, len);
+}
+
+int run_capture_stop(const char *const argv[], const struct run_input *input, uint64_t timeout_ns,
+                     char *buf, size_t len)
+{
+	int fd = input_file(input->bytes, input->len);
 
 	buf[0] = '\0';
 	if (fd < 0) {
 		return fd;
 	}
-	int status = run(argv, fd, timeout_ns, buf, len);
+	int status = run(argv, fd, input->stop, timeout_ns, buf, len);
 
 	(void)close(fd);
 	return status;

@@ -4,6 +4,8 @@
 
 /* run - start another program, take what it says, and never wait longer than a deadline. */
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +30,20 @@ MUST_USE int run_capture(const char *const argv[], uint64_t timeout_ns, char *bu
  */
 MUST_USE int run_capture_input(const char *const argv[], const void *input, size_t input_len,
                                uint64_t timeout_ns, char *buf, size_t len);
+
+/* What a program is given, beside its arguments. All borrowed for the call. */
+struct run_input {
+	const void *bytes; /* [len]: its standard input */
+	size_t len;
+	const atomic_bool *stop; /* set by another thread: do not wait any longer; NULL = nobody */
+};
+
+/*
+ * run_capture_stop() - as run_capture_input(), and it can be stopped from outside: within a tenth
+ * of a second its process group is killed.
+ * Returns as run_capture_input(); -ECANCELED it was stopped.
+ */
+MUST_USE int run_capture_stop(const char *const argv[], const struct run_input *input,
+                              uint64_t timeout_ns, char *buf, size_t len);
 
 #endif

@@ -240,7 +240,15 @@ static void kring_prep(struct uring *ring, struct uring_op *op, const struct uri
 	} else if (call->multishot && k->has_multishot_accept) {
 		sqe->ioprio = IORING_ACCEPT_MULTISHOT;
 	}
+	if (k->base.cfg.apart && call->code >= URING_READV && call->code <= URING_FALLOCATE) {
+		sqe->flags |= IOSQE_ASYNC;
+	}
 	k->last = sqe;
+}
+
+static void kring_apart(struct uring *ring)
+{
+	kring_of(ring)->last->flags |= IOSQE_ASYNC;
 }
 
 static void kring_link(struct uring *ring)
@@ -299,6 +307,7 @@ static const struct uring_backend kring_backend = {
 	.space = kring_space,
 	.prep = kring_prep,
 	.link = kring_link,
+	.apart = kring_apart,
 	.submit = kring_submit,
 	.wait = kring_wait,
 	.reap = kring_reap,
@@ -354,7 +363,7 @@ static int kring_restrict(struct kring *k)
 	r[n].opcode = IORING_RESTRICTION_SQE_OP;
 	r[n++].sqe_op = IORING_OP_ASYNC_CANCEL;
 	r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	r[n++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+	r[n++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS | IOSQE_ASYNC;
 	r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
 	r[n++].register_op = IORING_REGISTER_FILES_UPDATE;
 	r[n].opcode = IORING_RESTRICTION_REGISTER_OP;

@@ -57,6 +57,8 @@ struct uring_cfg {
 	uint32_t files_max;   /* slots for fixed files, ..URING_SLOTS_MAX; 0 = none */
 	uint32_t buffers_max; /* slots for fixed buffers, ..URING_SLOTS_MAX; 0 = none */
 	bool in_loop; /* the owner sleeps in base/loop.h: completions wake who polls uring_fd() */
+	bool apart;   /* files are read and written by threads of the kernel, never inside
+	                        uring_submit(): see fs_may_wait() */
 	bool force_fallback; /* do not use io_uring (tests) */
 };
 
@@ -172,6 +174,14 @@ MUST_USE int uring_prep_timeout(struct uring *ring, struct uring_op *op, uint64_
  * nothing may come between uring_link() and the next uring_prep_*() (CHECK).
  */
 void uring_link(struct uring *ring);
+
+/*
+ * uring_apart() - the operation prepared last is executed by a thread of the kernel, and never
+ * inside uring_submit(): for files on which that may wait for this thread. Right after
+ * uring_prep_*().
+ * Returns false if this backend executes everything there.
+ */
+bool uring_apart(struct uring *ring);
 
 /*
  * uring_cancel() - ask that @target end early; its completion comes as always, with -ECANCELED

@@ -63,6 +63,7 @@ struct uring_backend {
 	uint32_t (*space)(struct uring *ring);
 	void (*prep)(struct uring *ring, struct uring_op *op, const struct uring_call *call);
 	void (*link)(struct uring *ring);  /* the op prepared last with the next */
+	void (*apart)(struct uring *ring); /* the op prepared last; NULL = cannot */
 	int (*submit)(struct uring *ring); /* all of it: 0; -errno */
 	/* Submit; sleep until there is something to reap, a wake or the timeout. 0 or -errno. */
 	int (*wait)(struct uring *ring, uint64_t timeout_ns);

@@ -183,6 +183,16 @@ void uring_link(struct uring *ring)
 	ring->chain_open = true;
 }
 
+bool uring_apart(struct uring *ring)
+{
+	CHECK(ring->linkable);
+	if (ring->backend->apart == NULL) {
+		return false;
+	}
+	ring->backend->apart(ring);
+	return true;
+}
+
 int uring_cancel(struct uring *ring, struct uring_op *target)
 {
 	CHECK(!ring->chain_open);

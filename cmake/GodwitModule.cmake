@@ -98,7 +98,8 @@ function(gw_fuzz name)
 endfunction()
 
 # gw_fuzz_list()
-#   Write build/<preset>/fuzz-targets: one line "<name> <path of the program>" per gw_fuzz().
+#   Write build/<preset>/fuzz-targets: one line "<name> <path of the program>" per gw_fuzz(); the target
+#   fuzzers builds them, and nothing else.
 function(gw_fuzz_list)
 	get_property(targets GLOBAL PROPERTY GW_FUZZ_TARGETS)
 	set(lines "")
@@ -106,6 +107,7 @@ function(gw_fuzz_list)
 		string(APPEND lines "${target} $<TARGET_FILE:${target}>\n")
 	endforeach()
 	file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/fuzz-targets CONTENT "${lines}")
+	add_custom_target(fuzzers DEPENDS ${targets})
 endfunction()
 
 # gw_pages(<program> <component>)

@@ -14,6 +14,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs DESTINATION ${docdir}/godwit-doc CO
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME godwit)
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "clustered virtualization for Linux")
 set(CPACK_PACKAGE_VENDOR "The Godwit project")
 set(CPACK_PACKAGE_CONTACT "The Godwit project <root@localhost>")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
@@ -32,9 +33,10 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
 	OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 
 set(CPACK_DEBIAN_HOST_PACKAGE_NAME godwit-host)
-set(CPACK_COMPONENT_HOST_DESCRIPTION "Virtual machines and clusters on KVM: the services of a node
- Runs unmodified kernels in partitions with the Hyper-V guest interface, moves them between nodes while
- they run, and restarts the VMs of a failed node elsewhere.")
+set(CPACK_DEBIAN_HOST_DESCRIPTION "The services of a node: virtual machines and clusters on KVM.
+ Runs unmodified kernels in partitions with the Hyper-V guest interface,
+ moves them between nodes while they run, and restarts the VMs of a failed
+ node elsewhere.")
 # What the services run as programs; libraries are found by dpkg-shlibdeps.
 set(CPACK_DEBIAN_HOST_PACKAGE_DEPENDS
 	"godwit-cli, corosync, fuse3, iproute2, nftables, dnsmasq-base, passwd, procps")
@@ -44,13 +46,15 @@ set(CPACK_DEBIAN_HOST_PACKAGE_CONTROL_EXTRA
 set(CPACK_DEBIAN_HOST_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 
 set(CPACK_DEBIAN_CLI_PACKAGE_NAME godwit-cli)
-set(CPACK_COMPONENT_CLI_DESCRIPTION "Command line of Godwit
- Talks to the service of this or another node: VMs, networks, disks, nodes, clusters.")
+set(CPACK_DEBIAN_CLI_DESCRIPTION "The command line of Godwit.
+ Talks to the service of this host: VMs, networks, disks, nodes, clusters.")
 
 set(CPACK_DEBIAN_DOC_PACKAGE_NAME godwit-doc)
 set(CPACK_DEBIAN_DOC_PACKAGE_ARCHITECTURE all)
 set(CPACK_DEBIAN_DOC_PACKAGE_SECTION doc)
 set(CPACK_DEBIAN_DOC_PACKAGE_SHLIBDEPS OFF)
-set(CPACK_COMPONENT_DOC_DESCRIPTION "Documentation of Godwit
+set(CPACK_DEBIAN_DOC_DESCRIPTION "Documentation of Godwit.
  Guides, formats, decisions, figures.")
+# Manual pages are compressed, and each package says what it is of, as Debian wants it.
+set(CPACK_PRE_BUILD_SCRIPTS ${PROJECT_SOURCE_DIR}/cmake/PackageFiles.cmake)
 include(CPack)

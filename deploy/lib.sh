@@ -11,6 +11,7 @@ log=/dev/null
 shown=/dev/null # what the stage that runs wants the reader to see
 stage_pid=
 ticker_pid=
+beside_pid= # the stage that runs beside others
 bold='' dim='' red='' green='' yellow='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
 	bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' yellow=$'\e[33m' plain=$'\e[0m'
@@ -82,32 +83,30 @@ ticker() { # NAME
 	done
 }
 
-stage_stop() { # ends the stage that runs, with its children
-	[ -z "$ticker_pid" ] || kill "$ticker_pid" 2>/dev/null || :
-	[ -z "$stage_pid" ] || kill -TERM -- "-$stage_pid" 2>/dev/null || :
-	ticker_pid='' stage_pid=''
+stage_stop() { # ends the stage that runs and the one beside it, with their children
+	local pid
+	[ -z "$ticker_pid" ] || kill -KILL "$ticker_pid" 2>/dev/null || :
+	for pid in $stage_pid $beside_pid; do
+		kill -TERM -- "-$pid" 2>/dev/null || :
+	done
+	ticker_pid='' stage_pid='' beside_pid=''
 }
 
-# stage NAME COMMAND...: runs it with its output in the log, shows and remembers time and verdict.
-# Status 77 means "cannot be done here"; the last line of output is the reason. A failed stage shows
-# the end of its output and returns 1; the remark of a good one is what ctest or fuzz.sh summed up.
-stage() {
-	local name=$1 start status=0 from verdict last
-	shift
-	printf '\n== %s: %s\n' "$name" "$*" >>"$log"
-	start=$(now)
-	from=$(($(stat -c %s "$log") + 1))
-	: >"$shown"
-	ticker "$name" &
+stage_wait() { # NAME PID: waits for it, showing that it is alive; returns its status
+	local status=0
+	ticker "$1" &
 	ticker_pid=$!
-	set -m # a process group of its own, so that all of it can be ended
-	"$@" </dev/null >>"$log" 2>&1 &
-	stage_pid=$!
-	set +m
-	wait "$stage_pid" || status=$?
-	kill "$ticker_pid" 2>/dev/null || :
+	wait "$2" || status=$?
+	kill -KILL "$ticker_pid" 2>/dev/null || : # just forked, bash may take a SIGTERM for its parent's trap
 	wait "$ticker_pid" 2>/dev/null || :
-	ticker_pid='' stage_pid=''
+	ticker_pid=''
+	return $status
+}
+
+# stage_told NAME START STATUS FROM: shows and remembers a stage that has ended; its output is in the log from
+# byte FROM on. Returns 1 if it failed.
+stage_told() {
+	local name=$1 start=$2 status=$3 from=$4 verdict last
 	last=$(tail -c "+$from" "$log" | grep -v '^$' | tail -n 1 | cut -c 1-100) || last=
 	case $status in
 	0)
@@ -123,13 +122,69 @@ stage() {
 	[ ! -t 1 ] || printf '\r\e[K'
 	printf '  %-22s %8s s  %s%s%s%s\n' "$name" "${stage_times[-1]}" "$(colour_of $verdict)" $verdict "$plain" \
 		"${remark:+  $remark}"
-	sed 's/^/      /' "$shown"
+	[ ! -e "$shown" ] || sed 's/^/      /' "$shown"
 	rm -f "$shown"
 	printf '== %s: %s after %s s\n' "$name" "${stage_verdicts[-1]}" "${stage_times[-1]}" >>"$log"
 	if [ $verdict = FAILED ]; then
 		tail -c "+$from" "$log" | head -n -1 | tail -n "${GW_TAIL_LINES:-80}" | sed 's/^/    | /'
 		return 1
 	fi
+}
+
+# stage NAME COMMAND...: runs it with its output in the log, shows and remembers time and verdict.
+# Status 77 means "cannot be done here"; the last line of output is the reason. A failed stage shows
+# the end of its output and returns 1; the remark of a good one is what ctest or fuzz.sh summed up.
+stage() {
+	local name=$1 start status=0 from
+	shift
+	printf '\n== %s: %s\n' "$name" "$*" >>"$log"
+	start=$(now)
+	from=$(($(stat -c %s "$log") + 1))
+	: >"$shown"
+	set -m # a process group of its own, so that all of it can be ended
+	"$@" </dev/null >>"$log" 2>&1 &
+	stage_pid=$!
+	set +m
+	stage_wait "$name" "$stage_pid" || status=$?
+	stage_pid=''
+	stage_told "$name" "$start" $status "$from"
+}
+
+# beside NAME COMMAND...: begins a stage that runs beside those that follow; one at a time. It shows nothing
+# before beside_end, which waits for it and tells as stage does.
+beside() {
+	beside_name=$1 beside_start=$(now)
+	shift
+	beside_words=$*
+	set -m
+	"$@" </dev/null >"$log.beside" 2>&1 &
+	beside_pid=$!
+	set +m
+}
+
+beside_end() {
+	local status=0 from
+	stage_wait "$beside_name" "$beside_pid" || status=$?
+	beside_pid=''
+	printf '\n== %s: %s\n' "$beside_name" "$beside_words" >>"$log"
+	from=$(($(stat -c %s "$log") + 1))
+	cat "$log.beside" >>"$log"
+	rm -f "$log.beside"
+	stage_told "$beside_name" "$beside_start" $status "$from"
+}
+
+# yielding COMMAND...: with what the processors have left. For a kernel that shares them among sessions first and
+# among processes then (autogroup), nice means something within a session only: so it gets one of its own, a nice one.
+yielding() {
+	local status=0
+	renice -n 19 -p "$BASHPID" >/dev/null
+	# shellcheck disable=SC2016 # the inner shell expands it
+	setsid bash -c '[ ! -e /proc/self/autogroup ] || echo 19 >/proc/self/autogroup; exec "$@"' yielding "$@" &
+	yielding_pid=$!
+	trap 'kill -TERM -- "-$yielding_pid" 2>/dev/null || :' TERM INT HUP
+	wait "$yielding_pid" || status=$?
+	trap - TERM INT HUP
+	return $status
 }
 
 stages_failed() { # names of the failed stages

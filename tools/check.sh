@@ -4,7 +4,7 @@
 #
 #   tools/check.sh quick    format, layers and doors, debug build, unit and sim tests
 #   tools/check.sh          all: also clang, ASan+UBSan, TSan, headers alone, clang-tidy, cppcheck
-#   tools/check.sh STEP...  only these: format tidy scripts debug asan clang-asan tsan headers clang-tidy cppcheck
+#   tools/check.sh STEP...  only these: format tidy scripts build debug asan clang-asan tsan headers clang-tidy cppcheck
 #   tools/check.sh lint     clang-tidy and cppcheck for what differs from main only
 set -eu
 cd "$(git rev-parse --show-toplevel)"
@@ -41,12 +41,16 @@ for name in sys.argv[1:]:
         compile(f.read(), name, "exec")'
 }
 
-preset() { # $1; build with warnings as errors and run everything that needs no privileges, or the labels $2
+built() { # $1: a preset; its tree is up to date, with warnings as errors
 	[ -f "build/$1/build.ninja" ] || cmake --preset "$1" >/dev/null
-	cmake --build "build/$1" -j "$jobs" >"build/$1/build.log" || {
+	cmake --build "build/$1" -j "$jobs" >"build/$1/build.log" </dev/null || {
 		tail -n 60 "build/$1/build.log"
 		return 1
 	}
+}
+
+preset() { # $1; build and run everything that needs no privileges, or the labels $2
+	built "$1" || return 1
 	(cd "build/$1" && ctest --output-on-failure --no-tests=error --output-junit test.xml -L "^(${2:-unit|sim|sec})\$" -j "$jobs" \
 		>test.log) || {
 		grep -Ev '^ *[0-9]+/[0-9]+ Test +#.*Passed|^ +Start ' "build/$1/test.log"
@@ -55,6 +59,7 @@ preset() { # $1; build with warnings as errors and run everything that needs no 
 	grep 'tests passed' "build/$1/test.log"
 }
 
+step_build() { built debug; }
 step_debug() { preset debug; }
 step_asan() { preset asan; }
 step_clang_asan() { preset clang-asan; }
@@ -69,9 +74,7 @@ step_headers() { # every header compiles alone
 }
 
 lint_clang_tidy() { # C files on stdin
-	# Built, not only configured: some headers are generated.
-	[ -f build/debug/build.ninja ] || cmake --preset debug >/dev/null
-	cmake --build build/debug -j "$jobs" >build/debug/build.log </dev/null
+	built debug # not only configured: some headers are generated
 	xargs -r -P "$jobs" -n 4 clang-tidy -p build/debug --quiet --warnings-as-errors='*' 2>/dev/null
 }
 

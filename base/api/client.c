@@ -14,6 +14,8 @@
 #include "base/text.h"
 
 #define API_BYTES_FIRST 4096u
+#define API_BODY_UNASKED_MAX 65536u /* less than any socket holds */
+#define API_CONTINUE_MS 60000L      /* the server may be slow, not unable: it is ours */
 
 int api_bytes_add(struct api_bytes *bytes, const void *buf, size_t len)
 {
@@ -131,6 +133,8 @@ int api_client_create(const struct api_client_cfg *cfg, struct api_client **out,
 	if (client->socket_path == NULL && client->pin == NULL &&
 	    (client->cert_file == NULL || client->key_file == NULL || client->ca_file == NULL)) {
 		err = errbuf_set(eb, -EINVAL, "https needs a certificate, its key and the CA");
+		errbuf_hint(eb,
+		            "godwit has none to show: run it on that host (ssh), by its socket");
 		goto destroy_client;
 	}
 	*out = client;
@@ -325,8 +329,14 @@ int api_client_check_path(const char *path, struct errbuf *eb)
 
 static int api_request_headers(struct api_request *out)
 {
-	/* "Expect:" = none: no second of waiting for a "100 Continue" before the body. */
-	static const char *const lines[] = {"Content-Type: application/json", "Expect:"};
+	/*
+	 * A large body waits until the server wants it: one that is refused closes the
+	 * connection, and what it says is lost if more was sent than the socket holds. A small one
+	 * goes at once.
+	 */
+	bool asks = strlen(out->body) > API_BODY_UNASKED_MAX;
+	const char *const lines[] = {"Content-Type: application/json",
+	                             asks ? "Expect: 100-continue" : "Expect:"};
 
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
 		struct curl_slist *more = curl_slist_append(out->headers, lines[i]);
@@ -362,6 +372,8 @@ int api_request_set(struct api_client *client, const struct api_call *call, stru
 		out->body = json_text(call->body, 0);
 		bad |= out->body == NULL || api_request_headers(out) != 0 ||
 		       curl_easy_setopt(easy, CURLOPT_POSTFIELDS, out->body) != 0 ||
+		       curl_easy_setopt(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, API_CONTINUE_MS) !=
+		               0 ||
 		       curl_easy_setopt(easy, CURLOPT_HTTPHEADER, out->headers) != 0;
 	}
 	if (client->connect_to != NULL) {

@@ -167,8 +167,9 @@ struct cli_call {
 /*
  * cli_run() - the body of main(): parse, then help, version, completion or the command.
  * @arg: handed to the command.
- * Returns the exit status. Also understood, for the build and the shells:
- * `__generate man|bash|zsh DIR` and `__complete INDEX WORD...`.
+ * Returns the exit status. Also understood, for the build, the shells and the tests of documents:
+ * `__generate man|bash|zsh DIR`, `__complete INDEX WORD...`, and `__parse WORD...`, which only says
+ * whether the words are understood.
  */
 int cli_run(const struct cli_app *app, int argc, const char *const argv[], FILE *out, FILE *err,
             void *arg);

@@ -157,6 +157,20 @@ static int run_complete(const struct cli_app *app, int argc, const char *const a
 	return CLI_DONE;
 }
 
+/* `__parse WORD...`: for those who check documents: is it understood? */
+static int run_parse(const struct cli_app *app, int argc, const char *const argv[], FILE *err)
+{
+	struct cli_call call;
+	struct errbuf eb = {0};
+	int parsed = cli_parse(app, argc - 1, argv + 1, &call, &eb);
+
+	if (parsed < 0) {
+		say_error(app, err, parsed, &eb);
+		return CLI_USAGE;
+	}
+	return CLI_DONE;
+}
+
 static int run_call(struct cli_call *call, void *arg)
 {
 	if (call->version) {
@@ -193,6 +207,9 @@ int cli_run(const struct cli_app *app, int argc, const char *const argv[], FILE 
 
 	if (argc > 1 && strcmp(argv[1], "__generate") == 0) {
 		return run_generate(app, argc, argv, err);
+	}
+	if (argc > 1 && strcmp(argv[1], "__parse") == 0) {
+		return run_parse(app, argc, argv, err);
 	}
 	if (argc > 1 && strcmp(argv[1], "__complete") == 0) {
 		status = run_complete(app, argc, argv, out, arg);

@@ -127,7 +127,11 @@ int alone_apply(struct csvd_api *api, struct errbuf *eb)
 {
 	struct csv_daemon_members *m = api->members;
 	char host[TLS_NAME_MAX] = "";
+	int err = csvd_clear(api, eb);
 
+	if (err != 0) {
+		return err;
+	}
 	memset(m, 0, sizeof(*m));
 	m->alone = true;
 	m->epoch = 0;
@@ -197,6 +201,9 @@ static enum api_then on_add(struct api_req *req, void *arg)
 	int err = refuse_cluster(api, &eb);
 
 	if (err == 0) {
+		err = csvd_clear(api, &eb);
+	}
+	if (err == 0) {
 		err = parse_add(api, api_req_body(req), &add, &eb);
 	}
 	if (err == 0) {
@@ -222,6 +229,9 @@ static enum api_then on_evict(struct api_req *req, void *arg)
 
 	while (i < api->alone_count && strcmp(api->alone[i].name, name) != 0) {
 		i++;
+	}
+	if (err == 0) {
+		err = csvd_clear(api, &eb);
 	}
 	if (err == 0 && i == api->alone_count) {
 		err = errbuf_set(&eb, -ENOENT, "this host uses no volume \"%.63s\"", name);

@@ -2,6 +2,7 @@
 #include "bin/godwit-csvd/csvd_api.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,10 +11,13 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/proc.h"
+#include "base/shared_direct.h"
 #include "bin/godwit-csvd/csvd_int.h"
 
 #define TAG "csvd-api"
 #define STOP_NS (10 * NS_PER_S)
+#define CLEAR_NS (250 * NS_PER_MS)
 
 /* ---- this node's certificate ---- */
 
@@ -53,14 +57,80 @@ static void listen_tls(struct csvd_api *api)
 	}
 }
 
+/* ---- what a service before this one has left ---- */
+
+int csvd_clear(struct csvd_api *api, struct errbuf *eb)
+{
+	if (!api->clear && shared_direct_held(api->lock_path)) {
+		if (!api->was_held) {
+			log_warn(TAG,
+			         "VMs of the service before this one have not ended their I/O");
+		}
+		api->was_held = true;
+		errbuf_set(eb, -EBUSY, "VMs of the service before this one may still write");
+		errbuf_hint(eb, "It goes on when they have ended their I/O. Does a device hang?");
+		return -EBUSY;
+	}
+	api->clear = true;
+	return 0;
+}
+
+/* Alone: nobody says it again. */
+static void apply_alone(void *arg)
+{
+	struct csvd_api *api = arg;
+	struct errbuf eb = {0};
+	int err = api->cluster ? 0 : alone_apply(api, &eb);
+
+	if (err == -EBUSY && !api->clear) {
+		loop_timer_arm(api->retry, CLEAR_NS);
+	} else if (err != 0) {
+		log_err(TAG, "cannot open volumes text=\"%s\"", errbuf_text(&eb, err));
+	}
+}
+
 /* ---- members ---- */
+
+/* "to": who says it has looked at a process, and means no other one. */
+static int for_us(const struct csvd_api *api, const json_t *body, struct errbuf *eb)
+{
+	static const char *const known[] = {"pid", "started"};
+	const struct json_at root = json_root(body, "");
+	uint64_t started = 0;
+	uint64_t pid = 0;
+	struct json_at to = {0};
+	int err = body != NULL ? json_opt(&root, "to", &to, eb) : 0;
+
+	if (err != 0 || to.value == NULL) {
+		return err;
+	}
+	err = json_check_members(&to, known, ARRAY_LEN(known), eb);
+	if (err == 0) {
+		err = json_get_u64(&to, "pid", 1, INT32_MAX, &pid, eb);
+	}
+	if (err == 0) {
+		err = json_get_u64(&to, "started", 1, INT64_MAX, &started, eb);
+	}
+	if (err == 0 && (pid != (uint64_t)getpid() || started != api->started)) {
+		err = errbuf_set(eb, -ESTALE,
+		                 "it is meant for process %" PRIu64 ", which has ended", pid);
+	}
+	return err;
+}
 
 static enum api_then on_put(struct api_req *req, void *arg)
 {
 	struct csvd_api *api = arg;
 	struct csv_daemon_members *m = gw_calloc(1, sizeof(*m));
 	struct errbuf eb = {0};
-	int err = m == NULL ? -ENOMEM : members_parse(api_req_body(req), m, &eb);
+	int err = m == NULL ? -ENOMEM : for_us(api, api_req_body(req), &eb);
+
+	if (err == 0) {
+		err = csvd_clear(api, &eb);
+	}
+	if (err == 0) {
+		err = members_parse(api_req_body(req), m, &eb);
+	}
 
 	if (err == 0 && !api->cluster) {
 		api->cluster = true; /* before anything is opened: also after a crash */
@@ -104,6 +174,16 @@ static enum api_then on_delete(struct api_req *req, void *arg)
 	return api_reply(req, 204, NULL);
 }
 
+void csvd_add_self(struct json_build *b, const struct csvd_api *api)
+{
+	const struct csv_daemon_members *m = api->members;
+
+	json_add_bool(b, "alone", !api->cluster);
+	json_add_u64(b, "run", m->peers[m->self].run);
+	json_add_u64(b, "pid", (uint64_t)getpid());
+	json_add_u64(b, "started", api->started);
+}
+
 static enum api_then on_get(struct api_req *req, void *arg)
 {
 	const struct csvd_api *api = arg;
@@ -114,11 +194,9 @@ static enum api_then on_get(struct api_req *req, void *arg)
 	int err;
 
 	json_build_object(&b);
-	json_add_bool(&b, "alone", !api->cluster);
+	csvd_add_self(&b, api);
 	json_add_u64(&b, "epoch", m->epoch);
 	json_add_u64(&b, "self", m->self);
-	json_add_u64(&b, "run", m->peers[m->self].run);
-	json_add_u64(&b, "pid", (uint64_t)getpid());
 	json_build_array(&list);
 	for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
 		struct json_build one;
@@ -173,10 +251,11 @@ static int start(struct csvd_api *api, const struct csvd_api_cfg *cfg, struct er
 	api->state_dir = gw_strdup(cfg->state_dir);
 	api->listen_addr = gw_strdup(cfg->listen_addr);
 	api->file = gw_asprintf("%s/csvd.json", cfg->state_dir);
+	api->lock_path = gw_asprintf("%s/" SHARED_DIRECT_LOCK, cfg->run_dir);
 	api->mount_dir = gw_asprintf("%s/csv", cfg->state_dir);
 	api->members = gw_calloc(1, sizeof(*api->members));
 	if (api->state_dir == NULL || api->listen_addr == NULL || api->file == NULL ||
-	    api->mount_dir == NULL || api->members == NULL) {
+	    api->mount_dir == NULL || api->lock_path == NULL || api->members == NULL) {
 		return errbuf_sys(eb, -ENOMEM, "control interface");
 	}
 	err = alone_load(api, eb);
@@ -193,9 +272,20 @@ static int start(struct csvd_api *api, const struct csvd_api_cfg *cfg, struct er
 		err = err == 0 ? volumes_routes(api) : err;
 		err = err == 0 ? alone_routes(api) : err;
 		err = err == 0 ? files_routes(api) : err;
+		err = err == 0 ? fence_routes(api) : err;
+	}
+	if (err == 0) {
+		err = csv_daemon_direct(api->daemon, cfg->run_dir, eb);
+	}
+	if (err == 0) {
+		err = loop_timer_new(cfg->loop, apply_alone, api, &api->retry);
 	}
 	if (err == 0 && !api->cluster) {
 		err = alone_apply(api, eb);
+		if (err == -EBUSY && !api->clear) {
+			loop_timer_arm(api->retry, CLEAR_NS);
+			err = 0;
+		}
 	}
 	return err == 0 ? listen_unix(api, cfg->run_dir, eb) : err;
 }
@@ -211,6 +301,7 @@ int csvd_api_create(const struct csvd_api_cfg *cfg, struct csvd_api **out, struc
 	}
 	api->loop = cfg->loop;
 	api->port = cfg->port;
+	api->started = proc_start(getpid());
 	err = start(api, cfg, eb);
 	if (err != 0) {
 		csvd_api_destroy(api);
@@ -234,6 +325,8 @@ void csvd_api_destroy(struct csvd_api *api)
 	api_server_destroy(api->server);
 	tls_ctx_destroy(api->tls);
 	free(api->members);
+	loop_timer_del(api->retry);
+	free(api->lock_path);
 	free(api->file);
 	free(api->mount_dir);
 	free(api->listen_addr);

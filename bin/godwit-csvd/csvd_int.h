@@ -40,8 +40,13 @@ struct csvd_api {
 	char *mount_dir;           /* owned: STATE/csv */
 	char *listen_addr;         /* owned */
 	uint16_t port;
+	uint64_t started; /* proc_start() of this process */
 	bool listening;
 	struct csv_daemon_members *members; /* owned: what was said last */
+	char *lock_path;                    /* owned: RUN/csvd-direct.lock */
+	bool clear;                         /* nobody is left of a service before this one */
+	bool was_held;
+	struct loop_timer *retry; /* owned: alone, until it is clear */
 	struct csvd_move moves[CSVD_MOVES_MAX];
 	/* Of the file. */
 	struct guid node_id;
@@ -51,6 +56,13 @@ struct csvd_api {
 	uint32_t alone_count;
 };
 
+/* csvd_api.c: which process and which run this is. */
+void csvd_add_self(struct json_build *b, const struct csvd_api *api);
+/* csvd_api.c */
+/* csvd_clear() - may volumes be opened? Users of a service before this one may still write:
+ * -EBUSY. */
+MUST_USE int csvd_clear(struct csvd_api *api, struct errbuf *eb);
+
 /* alone.c */
 int alone_load(struct csvd_api *api, struct errbuf *eb);
 int alone_save(const struct csvd_api *api, struct errbuf *eb);
@@ -59,6 +71,9 @@ int alone_routes(struct csvd_api *api);
 
 /* volumes.c */
 int volumes_routes(struct csvd_api *api);
+
+/* fence.c */
+int fence_routes(struct csvd_api *api);
 
 /* files.c */
 int files_routes(struct csvd_api *api);

@@ -123,8 +123,8 @@ static int parse_holders(const struct json_at *at, struct csv_daemon_volume *v, 
 
 static int parse_volume(const struct json_at *at, struct csv_daemon_volume *v, struct errbuf *eb)
 {
-	static const char *const known[] = {"name",        "device", "id",     "term",
-	                                    "coordinator", "quiet",  "holders"};
+	static const char *const known[] = {"name",        "device", "id",      "term",
+	                                    "coordinator", "quiet",  "holders", "wait"};
 	uint64_t coordinator = CSV_MSG_NODES;
 	int err = json_check_members(at, known, ARRAY_LEN(known), eb);
 
@@ -145,6 +145,9 @@ static int parse_volume(const struct json_at *at, struct csv_daemon_volume *v, s
 	}
 	if (err == 0) {
 		err = json_get_bool(at, "quiet", &v->quiet, eb);
+	}
+	if (err == 0) {
+		err = json_opt_bool(at, "wait", &v->wait, eb);
 	}
 	if (err == 0) {
 		err = parse_holders(at, v, eb);
@@ -228,8 +231,8 @@ static int parse_lists(const struct json_at *root, struct csv_daemon_members *m,
 
 int members_parse(const json_t *json, struct csv_daemon_members *out, struct errbuf *eb)
 {
-	static const char *const known[] = {"epoch",  "self",    "members",
-	                                    "fenced", "volumes", "timing"};
+	static const char *const known[] = {"epoch",   "self",   "members", "fenced",
+	                                    "volumes", "timing", "to",      "index"};
 	const struct json_at root = json_root(json, "");
 	uint64_t self = 0;
 	int err;
@@ -241,6 +244,9 @@ int members_parse(const json_t *json, struct csv_daemon_members *out, struct err
 	err = json_check_members(&root, known, ARRAY_LEN(known), eb);
 	if (err == 0) {
 		err = json_get_u64(&root, "epoch", 1, EPOCH_MAX, &out->epoch, eb);
+	}
+	if (err == 0) {
+		err = json_opt_u64(&root, "index", 0, EPOCH_MAX, &out->index, eb);
 	}
 	if (err == 0) {
 		err = json_get_u64(&root, "self", 0, CSV_MSG_NODES - 1, &self, eb);

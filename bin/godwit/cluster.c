@@ -8,9 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/errbuf.h"
+#include "base/fmt.h"
 #include "base/json.h"
+#include "base/ui/ui.h"
 #include "bin/godwit/node.h"
+
+#define STATE_MAX 64
 
 static uint64_t number_of(const json_t *json, const char *key)
 {
@@ -42,42 +47,80 @@ static void put_stale(const struct cli_call *call, const json_t *json)
 	}
 }
 
-/* As a member, unless it is in maintenance. */
-static const char *state_of(const json_t *node)
+/* As a member, unless it is in maintenance: "draining 2/6", so many are gone. */
+static const char *state_of(const json_t *node, char buf[STATE_MAX])
 {
-	const char *drain = godwit_text(json_object_get(node, "ha"), "drain");
+	const json_t *ha = json_object_get(node, "ha");
+	const char *drain = godwit_text(ha, "drain");
+	uint64_t vms = number_of(ha, "vms");
+	uint64_t total = number_of(ha, "drain_total");
 
 	if (strcmp(drain, "active") == 0) {
-		return "draining";
+		total = total > vms ? total : vms;
+		(void)snprintf(buf, STATE_MAX, "draining %" PRIu64 "/%" PRIu64, total - vms, total);
+		return buf;
 	}
-	return strcmp(drain, "done") == 0 ? "maintenance" : godwit_text(node, "state");
+	return strcmp(drain, "done") == 0 ? "drained" : godwit_text(node, "state");
+}
+
+/* Milliseconds for people; "" = not said, or none. */
+static const char *span_of(const json_t *json, const char *key, char text[FMT_MAX])
+{
+	uint64_t ms = number_of(json, key);
+
+	return ms != 0 ? fmt_duration(ms * NS_PER_MS, text) : "";
+}
+
+static void node_row(struct ui_table *table, const json_t *node)
+{
+	const json_t *addrs = json_object_get(node, "addrs");
+	const char *first = json_string_value(json_array_get(addrs, 0));
+	const char *second = json_string_value(json_array_get(addrs, 1));
+	const json_t *timing = json_object_get(node, "timing");
+	bool up = flag_of(node, "up");
+	char state[STATE_MAX];
+	char span[FMT_MAX];
+
+	ui_table_cell(table, UI_PLAIN, "%s", godwit_text(node, "name"));
+	ui_table_cell(table, UI_PLAIN, "%" PRIu64, number_of(node, "nodeid"));
+	ui_table_cell(table, UI_PLAIN, "%s", state_of(node, state));
+	ui_table_cell(table, up ? UI_GOOD : UI_BAD, "%s", up ? "yes" : "no");
+	ui_table_cell(table, UI_PLAIN, "%" PRIu64, number_of(node, "votes"));
+	ui_table_cell(table, UI_PLAIN, "%" PRIu64, number_of(json_object_get(node, "ha"), "vms"));
+	ui_table_cell(table, UI_PLAIN, "%s", span_of(timing, "token_ms", span));
+	ui_table_cell(table, UI_PLAIN, "%s", span_of(timing, "lease_ms", span));
+	ui_table_cell(table, UI_PLAIN, "%s%s%s", first != NULL ? first : "",
+	              second != NULL ? "," : "", second != NULL ? second : "");
+	ui_table_cell(table, UI_PLAIN, "%.8s", godwit_text(node, "incarnation"));
 }
 
 static void put_nodes(const struct cli_call *call, const json_t *json)
 {
+	static const struct ui_column columns[] = {{.title = "NODE", .columns_min = 8},
+	                                           {.title = "ID", .right = true},
+	                                           {.title = "STATE"},
+	                                           {.title = "UP"},
+	                                           {.title = "VOTES", .right = true},
+	                                           {.title = "VMS", .right = true},
+	                                           {.title = "TOKEN", .right = true},
+	                                           {.title = "LEASE", .right = true},
+	                                           {.title = "ADDRESSES", .columns_min = 4},
+	                                           {.title = "INCARNATION", .columns_min = 4}};
+	struct errbuf eb = {0};
+	struct ui_table *table;
 	const json_t *node;
 	size_t i;
+	int err = ui_table_create(columns, ARRAY_LEN(columns), &table);
 
-	godwit_put(call, "%-16s %4s  %-11s %-5s %5s %4s  %-24s %s", "NODE", "ID", "STATE", "UP",
-	           "VOTES", "VMS", "ADDRESSES", "INCARNATION");
-	godwit_end(call);
+	if (err < 0) {
+		(void)godwit_fail(call, err, &eb);
+		return;
+	}
 	json_array_foreach(json_object_get(json, "nodes"), i, node)
 	{
-		const json_t *addrs = json_object_get(node, "addrs");
-		const char *first = json_string_value(json_array_get(addrs, 0));
-		const char *second = json_string_value(json_array_get(addrs, 1));
-		char text[100];
-
-		(void)snprintf(text, sizeof(text), "%s%s%s", first != NULL ? first : "",
-		               second != NULL ? "," : "", second != NULL ? second : "");
-		godwit_put(call,
-		           "%-16s %4" PRIu64 "  %-11s %-5s %5" PRIu64 " %4" PRIu64 "  %-24s %.8s",
-		           godwit_text(node, "name"), number_of(node, "nodeid"), state_of(node),
-		           flag_of(node, "up") ? "yes" : "no", number_of(node, "votes"),
-		           number_of(json_object_get(node, "ha"), "vms"), text,
-		           godwit_text(node, "incarnation"));
-		godwit_end(call);
+		node_row(table, node);
 	}
+	(void)godwit_table(call, table);
 }
 
 static void put_quorum(const struct cli_call *call, const json_t *json)
@@ -100,7 +143,7 @@ static void put_quorum(const struct cli_call *call, const json_t *json)
 
 static void put_status(const struct cli_call *call, const json_t *json)
 {
-	char text[64];
+	char text[96];
 
 	if (!flag_of(json, "present")) {
 		godwit_note(call,
@@ -112,8 +155,11 @@ static void put_status(const struct cli_call *call, const json_t *json)
 	put_row(call, "This node", godwit_text(json, "node"));
 	if (json_object_get(json, "state") != NULL) {
 		put_quorum(call, json);
-		(void)snprintf(text, sizeof(text), "%" PRIu64 " of %" PRIu64,
-		               number_of(json, "level"), number_of(json, "level_max"));
+		(void)snprintf(text, sizeof(text), "%" PRIu64 " of %" PRIu64 "%s",
+		               number_of(json, "level"), number_of(json, "level_max"),
+		               number_of(json, "level") < number_of(json, "level_max")
+		                       ? "; godwit cluster upgrade raises it"
+		                       : "");
 		put_row(call, "Level", text);
 	}
 	if (godwit_text(json, "waiting_for")[0] != '\0') {
@@ -132,29 +178,13 @@ static void put_status(const struct cli_call *call, const json_t *json)
 
 typedef void (*put_fn)(const struct cli_call *call, const json_t *json);
 
-/* Prints @answer, which is taken, or says why there is none. */
-static int finish(const struct cli_call *call, int err, json_t *answer, const struct errbuf *eb,
-                  put_fn put)
-{
-	if (err < 0) {
-		return godwit_fail(call, err, eb);
-	}
-	if (cli_flag(call, "json", false)) {
-		godwit_json(call, answer);
-	} else {
-		put(call, answer);
-	}
-	json_decref(answer);
-	return CLI_DONE;
-}
-
 static int show(const struct cli_call *call, const char *path, put_fn put)
 {
 	struct errbuf eb = {0};
 	json_t *answer = NULL;
 	int err = godwit_get(call, path, &answer, &eb);
 
-	return finish(call, err, answer, &eb, put);
+	return godwit_finish(call, err, answer, &eb, put);
 }
 
 static int cluster_status_run(const struct cli_call *call, void *arg)
@@ -222,6 +252,14 @@ static json_t *addrs_of(const char *text)
 static int quorum_witness(const struct cli_call *call, const char *word, struct errbuf *eb)
 {
 	const char *colon = strchr(word, ':');
+
+	if (strcmp(word, "none") != 0 && (colon == NULL || colon[1] == '\0')) {
+		(void)errbuf_set(eb, -EINVAL, "--witness %s: a witness has a kind and a place",
+		                 word);
+		errbuf_hint(eb, "write disk:DEVICE, share:FOLDER or none");
+		return -EINVAL;
+	}
+
 	json_t *body = colon != NULL ? json_pack("{s:s%,s:s}", "type", word, (size_t)(colon - word),
 	                                         "path", colon + 1)
 	                             : json_pack("{s:s}", "type", word);
@@ -283,17 +321,19 @@ static int quorum_set_run(const struct cli_call *call, void *arg)
 
 	(void)arg;
 	if ((witness != NULL) == (force != NULL)) {
-		(void)errbuf_set(&eb, err, "one of --witness and --force");
-	} else {
-		err = witness != NULL ? quorum_witness(call, witness, &eb)
-		                      : quorum_force(call, force, &eb);
+		(void)errbuf_set(&eb, err, "one of --witness and --force is needed");
+		errbuf_hint(&eb, "'godwit quorum set --help' says what they mean");
+		(void)godwit_fail(call, err, &eb);
+		return CLI_USAGE;
 	}
+	err = witness != NULL ? quorum_witness(call, witness, &eb) : quorum_force(call, force, &eb);
 	return err < 0 ? godwit_fail(call, err, &eb) : quorum_show_run(call, NULL);
 }
 
 static void put_node(const struct cli_call *call, const json_t *node)
 {
 	const json_t *addr;
+	char state[STATE_MAX];
 	char text[32];
 	size_t i;
 
@@ -301,10 +341,13 @@ static void put_node(const struct cli_call *call, const json_t *node)
 	put_row(call, "Node", godwit_text(node, "name"));
 	(void)snprintf(text, sizeof(text), "%" PRIu64, number_of(node, "nodeid"));
 	put_row(call, "Number", text);
-	put_row(call, "State", godwit_text(node, "state"));
+	put_row(call, "State", state_of(node, state));
 	put_row(call, "Up", flag_of(node, "up") ? "yes" : "no");
 	(void)snprintf(text, sizeof(text), "%" PRIu64, number_of(node, "votes"));
 	put_row(call, "Votes", text);
+	(void)snprintf(text, sizeof(text), "%" PRIu64,
+	               number_of(json_object_get(node, "ha"), "vms"));
+	put_row(call, "VMs", text);
 	json_array_foreach(json_object_get(node, "addrs"), i, addr)
 	{
 		put_row(call, i == 0 ? "Addresses" : "", json_string_value(addr));
@@ -392,7 +435,7 @@ static int cluster_create_run(const struct cli_call *call, void *arg)
 		                   : godwit_call(call, API_POST, "/v1/cluster", body, &answer, &eb);
 	}
 	json_decref(body);
-	return finish(call, err, answer, &eb, put_created);
+	return godwit_finish(call, err, answer, &eb, put_created);
 }
 
 /* ---- node add, token, evict ---- */
@@ -410,7 +453,7 @@ static int node_add_run(const struct cli_call *call, void *arg)
 
 	(void)arg;
 	json_decref(body);
-	return finish(call, err, answer, &eb, put_status);
+	return godwit_finish(call, err, answer, &eb, put_status);
 }
 
 static void put_token(const struct cli_call *call, const json_t *json)
@@ -430,7 +473,7 @@ static int node_token_run(const struct cli_call *call, void *arg)
 
 	(void)arg;
 	free(path);
-	return finish(call, err, answer, &eb, put_token);
+	return godwit_finish(call, err, answer, &eb, put_token);
 }
 
 static void put_evicted(const struct cli_call *call, const json_t *json)
@@ -447,10 +490,10 @@ static int node_evict_run(const struct cli_call *call, void *arg)
 
 	(void)arg;
 	free(path);
-	return finish(call, err, answer, &eb, put_evicted);
+	return godwit_finish(call, err, answer, &eb, put_evicted);
 }
 
-/* ---- cluster remove, check ---- */
+/* ---- cluster remove ---- */
 
 static void put_removed(const struct cli_call *call, const json_t *json)
 {
@@ -467,44 +510,7 @@ static int cluster_remove_run(const struct cli_call *call, void *arg)
 	                      NULL, &answer, &eb);
 
 	(void)arg;
-	return finish(call, err, answer, &eb, put_removed);
-}
-
-static void put_check(const struct cli_call *call, const json_t *json)
-{
-	const char *name;
-	json_t *one;
-
-	godwit_put(call, "%-16s %-9s %8s  %-16s  %-16s", "NODE", "STATE", "ENTRY", "LOG",
-	           "OBJECTS");
-	godwit_end(call);
-	json_object_foreach(json_object_get(json, "nodes"), name, one)
-	{
-		if (json_object_get(one, "error") != NULL) {
-			godwit_put(call, "%-16s %s", name, godwit_text(one, "error"));
-		} else {
-			godwit_put(call, "%-16s %-9s %8" PRIu64 "  %-16s  %-16s", name,
-			           godwit_text(one, "state"), number_of(one, "applied"),
-			           godwit_text(one, "log_hash"), godwit_text(one, "objects_hash"));
-		}
-		godwit_end(call);
-	}
-	put_row(call, "Verdict", godwit_text(json, "verdict"));
-}
-
-static int cluster_check_run(const struct cli_call *call, void *arg)
-{
-	struct errbuf eb = {0};
-	json_t *answer = NULL;
-	int err = godwit_call(call, API_POST, "/v1/cluster/check", NULL, &answer, &eb);
-	const char *verdict = err == 0 ? godwit_text(answer, "verdict") : "";
-	int bad = strcmp(verdict, "equal") == 0       ? CLI_DONE
-	          : strcmp(verdict, "different") == 0 ? CLI_FAILED
-	                                              : CLI_PARTLY;
-	int status = finish(call, err, answer, &eb, put_check);
-
-	(void)arg;
-	return status != CLI_DONE ? status : bad;
+	return godwit_finish(call, err, answer, &eb, put_removed);
 }
 
 /* ---- the commands ---- */
@@ -521,6 +527,11 @@ static const struct cli_arg arg_file[] = {
 
 static const struct cli_arg arg_node[] = {
 	{.name = "NODE", .summary = "Name of the node.", .source = "node"},
+	{0},
+};
+
+static const struct cli_arg arg_drain[] = {
+	{.name = "NODE", .summary = "Name of the node.", .source = "node", .optional = true},
 	{0},
 };
 
@@ -581,10 +592,39 @@ static const struct cli_cmd cluster_cmds[] = {
          .opts = create_opts,
          .run = cluster_create_run},
 	{.verb = "status", .summary = "Show the cluster and its nodes", .run = cluster_status_run},
+	{.verb = "set",
+         .summary = "Change what is true of the whole cluster",
+         .details =
+                 "Without an option it is shown.\n\n"
+                 "--detect: a longer token comes after all nodes hold leases that go with it, "
+                 "shorter leases come after all corosyncs run with the shorter token: survivors "
+                 "of a failure keep their VMs at every moment. A node that is down takes it over "
+                 "when it is back. corosync is not restarted. If a node does not follow, it is "
+                 "named, and the former time given again takes it back.",
+         .examples = "godwit cluster set --detect 3s\n"
+                     "godwit cluster set --blackout-limit 300ms\n"
+                     "godwit cluster set --moves-per-node 4",
+         .opts = cluster_set_opts,
+         .run = cluster_set_run},
 	{.verb = "check",
          .summary = "Compare the nodes' copies of the cluster database",
          .details = "The exit status is 1 if two differ, 3 if a node could not be compared.",
          .run = cluster_check_run},
+	{.verb = "upgrade",
+         .summary = "Let the cluster use what the new version of its nodes brings",
+         .details = "After the last node has the new version and is up. Nodes with an older one "
+                    "cannot take part from then on, and there is no way back. Until then options "
+                    "that an older version does not understand are refused. cluster status shows "
+                    "the level that there is, and the one that this version knows.",
+         .run = cluster_upgrade_run},
+	{.verb = "simulate",
+         .summary = "Say what would happen if nodes died now, or one were emptied",
+         .details =
+                 "By the functions that decide it then, on the cluster as it is; nothing changes. "
+                 "The exit status is 3 if a VM would be left behind.",
+         .examples = "godwit cluster simulate --dies n2\ngodwit cluster simulate --drain n3",
+         .opts = cluster_simulate_opts,
+         .run = cluster_simulate_run},
 	{.verb = "backup",
          .summary = "Write a copy of the cluster database to a file",
          .details = "All of it as of one moment; readable by its owner only.",
@@ -629,6 +669,14 @@ static const struct cli_cmd node_cmds[] = {
          .run = node_token_run},
 	{.verb = "list", .summary = "List the nodes of the cluster", .run = node_list_run},
 	{.verb = "show", .summary = "Show one node", .args = arg_node, .run = node_show_run},
+	{.verb = "flight",
+         .summary = "Show what this node's flight recorder has: heartbeats and leases",
+         .details = "When renewals of its lease were sent and answered, when it heard of the other "
+                    "nodes, and where its own service stood still: the last hours, ten minutes in "
+                    "the largest clusters. It survives a reset but for the last half second.",
+         .examples = "godwit node flight\ngodwit node flight --previous --all",
+         .opts = node_flight_opts,
+         .run = node_flight_run},
 	{.verb = "evict",
          .summary = "Take a node out of the cluster",
          .details = "One that is up leaves in good order; one that is down is forgotten.",
@@ -638,13 +686,18 @@ static const struct cli_cmd node_cmds[] = {
          .summary = "Empty a node for maintenance: its VMs of the cluster move to others, alive",
          .details =
                  "The node takes no VMs until godwit node resume. It is a job: it goes on if this "
-                 "command ends. VMs that are not highly available stay.",
-         .examples = "godwit node drain n3 --deadline 10m\ngodwit node drain n3 --cancel",
-         .args = arg_node,
+                 "command ends, and godwit job cancel or --cancel stops it. VMs that are not "
+                 "highly "
+                 "available stay. The job says of each VM where it goes, how long it stood still, "
+                 "or what is in its way. The exit status is 3 if VMs were left (--fallback leave).",
+         .examples = "godwit node drain n3 --dry-run\ngodwit node drain n3 --deadline 10m "
+                     "--fallback quick\ngodwit node drain n3 --cancel",
+         .args = arg_drain,
          .opts = node_drain_opts,
          .run = node_drain_run},
 	{.verb = "resume",
          .summary = "End the maintenance of a node: it takes VMs again",
+         .examples = "godwit node resume n3 --failback now",
          .args = arg_node,
          .opts = node_resume_opts,
          .run = node_resume_run},

@@ -20,6 +20,7 @@ static const struct {
 	{"nic", "/v1/switches", "switches", "switch="},
 	{"uplink", "/v1/host", "nics", ""},
 	{"node", "/v1/nodes", "nodes", ""},
+	{"fence", "/v1/fences", "fences", ""},
 };
 
 static void complete_print(const json_t *list, const char *front, FILE *out)

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/blk.h"
@@ -48,6 +49,23 @@ static int disk_flush(void *arg)
 	return blk_sync_flush(arg);
 }
 
+/* A file does as well if it could be a device; else it is a slip. Open says what is not there. */
+static int refuse_no_disk(const char *path, struct errbuf *eb)
+{
+	struct stat st;
+	int err = 0;
+
+	if (stat(path, &st) != 0 || S_ISBLK(st.st_mode) ||
+	    (S_ISREG(st.st_mode) && st.st_size % CSV_BLOCK_BYTES == 0)) {
+		return 0;
+	}
+	err = S_ISREG(st.st_mode) ? errbuf_set(eb, -ENOTBLK, "%s is a file of %jd bytes, no disk",
+	                                       path, (intmax_t)st.st_size)
+	                          : errbuf_set(eb, -ENOTBLK, "%s is no disk", path);
+	errbuf_hint(eb, "'ls -l /dev/disk/by-id' lists the disks of this host");
+	return err;
+}
+
 static int device_open(struct device *d, const char *path, bool read_only, struct errbuf *eb)
 {
 	const struct uring_cfg ring = {.entries = 32};
@@ -56,13 +74,17 @@ static int device_open(struct device *d, const char *path, bool read_only, struc
 	int err;
 
 	memset(d, 0, sizeof(*d));
-	err = uring_create(&ring, &d->ring, eb);
+	err = refuse_no_disk(path, eb);
+	if (err == 0) {
+		err = uring_create(&ring, &d->ring, eb);
+	}
 	if (err != 0) {
 		return err;
 	}
 	err = raw_open(&raw, d->ring, &d->blk, eb);
 	if (err != 0) {
 		uring_destroy(d->ring);
+		errbuf_hint(eb, "'ls -l /dev/disk/by-id' lists the disks of this host");
 		return err;
 	}
 	blk_get_info(d->blk, &info);
@@ -118,8 +140,12 @@ static int refuse_live(const struct cli_call *call, struct device *d, const stru
 	const struct timespec step = {.tv_nsec = LIVE_STEP_NS};
 	uint64_t slots[CSV_NODES_MAX] = {0};
 	uint64_t end = clock_now_ns() + LIVE_WAIT_NS;
-	int node = csv_check_live(&d->disk, &super->volume, slots);
+	int node = csv_refuse_cluster(call, &super->volume, eb);
 
+	if (node != 0) {
+		return node;
+	}
+	node = csv_check_live(&d->disk, &super->volume, slots);
 	if (node > 0) {
 		godwit_note(call, "node %d used the volume: waiting to see whether it still does",
 		            node);
@@ -384,6 +410,9 @@ static int csv_check_cmd(const struct cli_call *call, void *arg)
 	err = device_open(&d, path, !repair, &eb);
 	if (err == 0) {
 		err = run_check(&d, &r, &result, &eb);
+		if (err == -EUCLEAN) {
+			errbuf_hint(&eb, "is that the volume's device? godwit csv list names them");
+		}
 		if (err != 0) {
 			errbuf_prepend(&eb, "%s", path);
 		}

@@ -7,6 +7,7 @@
 
 #include "base/errbuf.h"
 #include "base/fmt.h"
+#include "base/guid.h"
 #include "base/json.h"
 #include "base/ui/ui.h"
 #include "bin/godwit/csv.h"
@@ -46,6 +47,53 @@ int csvd_call(const struct cli_call *call, enum api_method method, const char *p
 	}
 	api_result_fini(&result);
 	api_client_destroy(client);
+	return err;
+}
+
+static bool is_id(const json_t *row, const struct guid *id)
+{
+	struct guid other;
+
+	return guid_parse(godwit_text(row, "id"), &other) == 0 && guid_equal(&other, id);
+}
+
+static int refuse_rows(const json_t *answer, const struct guid *id, struct errbuf *eb)
+{
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "volumes"), i, row)
+	{
+		if (is_id(row, id)) {
+			(void)errbuf_set(eb, -EBUSY, "the cluster uses it as volume %s",
+			                 godwit_text(row, "name"));
+			errbuf_hint(eb, "godwit csv evict %s ends that", godwit_text(row, "name"));
+			return -EBUSY;
+		}
+	}
+	json_array_foreach(json_object_get(answer, "left"), i, row)
+	{
+		json_int_t node = json_integer_value(json_object_get(row, "open_on"));
+
+		if (is_id(row, id) && node != 0) {
+			(void)errbuf_set(eb, -EBUSY,
+			                 "it was evicted, and node %lld may still have it open",
+			                 (long long)node);
+			errbuf_hint(eb, "A node that answers has closed it within seconds: ask "
+			                "again. One that does not must come back or be fenced.");
+			return -EBUSY;
+		}
+	}
+	return 0;
+}
+
+int csv_refuse_cluster(const struct cli_call *call, const struct guid *id, struct errbuf *eb)
+{
+	json_t *answer = NULL;
+	int err = godwit_get(call, "/v1/volumes", &answer, NULL) == 0 ? refuse_rows(answer, id, eb)
+	                                                              : 0;
+
+	json_decref(answer);
 	return err;
 }
 
@@ -91,11 +139,20 @@ static const struct ui_column columns[] = {
 	{.title = "STATE"},
 	{.title = "REASON"},
 	{.title = "COORDINATOR"},
+	{.title = "FENCING"},
 	{.title = "SIZE", .right = true},
 	{.title = "FREE", .right = true},
 	{.title = "FILES", .right = true},
 	{.title = "META P99", .right = true},
 };
+
+/* Its LUN is reserved by keys; else leases and slots alone keep a fenced node from writing. */
+static bool has_keys(const json_t *v)
+{
+	const char *level = godwit_text(json_object_get(v, "reservations"), "level");
+
+	return level[0] != '\0' && strcmp(level, "none") != 0;
+}
 
 static void list_row(struct ui_table *table, const json_t *v)
 {
@@ -112,6 +169,9 @@ static void list_row(struct ui_table *table, const json_t *v)
 	ui_table_cell(table, tone_of(state), "%s", state);
 	ui_table_cell(table, UI_PLAIN, "%s", godwit_text(v, "reason"));
 	ui_table_cell(table, UI_PLAIN, "%s", godwit_text(v, "coordinator"));
+	ui_table_cell(table, UI_PLAIN, "%s",
+	              has_keys(v) ? godwit_text(json_object_get(v, "reservations"), "level")
+	                          : "leases");
 	ui_table_cell(table, UI_PLAIN, "%s", size);
 	ui_table_cell(table, UI_PLAIN, "%s", left);
 	ui_table_cell(table, UI_PLAIN, "%" PRIu64, number_of(space, "files"));
@@ -121,8 +181,6 @@ static void list_row(struct ui_table *table, const json_t *v)
 
 static int print_list(const struct cli_call *call, const json_t *volumes)
 {
-	struct ui_style style;
-	struct ui_buf buf = {0};
 	struct ui_table *table;
 	struct errbuf eb = {0};
 	size_t i;
@@ -136,10 +194,7 @@ static int print_list(const struct cli_call *call, const json_t *volumes)
 	{
 		list_row(table, v);
 	}
-	ui_style_get(fileno(call->out), &style);
-	ui_table_render(table, &style, &buf);
-	ui_table_destroy(table);
-	return godwit_print(call, &buf);
+	return godwit_table(call, table);
 }
 
 int csv_list_run(const struct cli_call *call, void *arg)
@@ -165,6 +220,20 @@ int csv_list_run(const struct cli_call *call, void *arg)
 }
 
 /* ---- show ---- */
+
+static void add_reservations(struct ui_details *d, const json_t *v)
+{
+	const json_t *r = json_object_get(v, "reservations");
+	const char *why = godwit_text(r, "why");
+
+	if (has_keys(v)) {
+		ui_details_add(d, "Reservations", UI_GOOD, "%s, key %s%s%s",
+		               godwit_text(r, "level"), godwit_text(r, "key"),
+		               why[0] != '\0' ? ": " : "", why);
+	} else {
+		ui_details_add(d, "Reservations", UI_PLAIN, "none, leases and slots only: %s", why);
+	}
+}
 
 static void add_latency(struct ui_details *d, const char *title, const json_t *l)
 {
@@ -192,6 +261,17 @@ static void add_space(struct ui_details *d, const json_t *space)
 }
 
 /* What the coordinator says, if it is on the node that was asked. */
+static void add_moved(struct ui_details *d, const char *title, const json_t *moved)
+{
+	char size[FMT_MAX];
+
+	if (number_of(moved, "requests") != 0) {
+		ui_details_add(d, title, UI_PLAIN, "%s, %" PRIu64 " requests",
+		               fmt_size(number_of(moved, "bytes"), size),
+		               number_of(moved, "requests"));
+	}
+}
+
 static void add_here(struct ui_details *d, const json_t *here)
 {
 	size_t i;
@@ -210,6 +290,7 @@ static void add_here(struct ui_details *d, const json_t *here)
 		number_of(here, "handles"), number_of(here, "leases"), number_of(here, "locks"));
 	ui_details_add(d, "Lock waits", UI_PLAIN, "%" PRIu64 " now", number_of(here, "waiting"));
 	add_latency(d, "", json_object_get(here, "lock_waits"));
+	add_moved(d, "Done for others", json_object_get(here, "gate"));
 	json_array_foreach(json_object_get(here, "fence"), i, run)
 	{
 		ui_details_add(d, "Must be fenced", UI_BAD, "node %" PRIu64 ", run %" PRIu64,
@@ -265,7 +346,9 @@ static int print_show(const struct cli_call *call, const json_t *v)
 	} else {
 		ui_details_add(d, "Mounted", UI_PLAIN, "%s", godwit_text(v, "path"));
 	}
+	add_reservations(d, v);
 	add_space(d, json_object_get(v, "space"));
+	add_moved(d, "Redirected", json_object_get(v, "redirected"));
 	add_latency(d, "Metadata", json_object_get(v, "meta"));
 	add_nodes(d, json_object_get(v, "nodes"));
 	add_here(d, json_object_get(v, "here"));

@@ -18,6 +18,7 @@
 
 struct errbuf;
 struct ui_buf;
+struct ui_table;
 struct json_t;
 
 /* The whole command line; see table.c. */
@@ -33,6 +34,7 @@ extern const struct cli_noun noun_csv;
 extern const struct cli_noun noun_disk;
 extern const struct cli_noun noun_event;
 extern const struct cli_noun noun_explain;
+extern const struct cli_noun noun_fence;
 extern const struct cli_noun noun_host;
 extern const struct cli_noun noun_job;
 extern const struct cli_noun noun_node;
@@ -68,6 +70,12 @@ MUST_USE int godwit_channel(const struct cli_call *call, const char *path, const
                             struct api_client **client, struct api_channel **out,
                             struct errbuf *eb);
 
+/*
+ * godwit_on_interrupt() - what Ctrl-C says before it ends the program, from now on; NULL: nothing
+ * any more. Not with --quiet or --json.
+ */
+void godwit_on_interrupt(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
 /* godwit_host() - the URL the user named; NULL = the API of this host. */
 const char *godwit_host(const struct cli_call *call);
 
@@ -90,11 +98,24 @@ void godwit_json(const struct cli_call *call, const struct json_t *json);
  */
 int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb);
 
+/*
+ * godwit_finish() - the end of a command: @answer (taken), as --json wants it or by @put for a
+ * person; or with @err < 0 why there is none, as godwit_fail().
+ * Returns the exit status.
+ */
+int godwit_finish(const struct cli_call *call, int err, struct json_t *answer,
+                  const struct errbuf *eb,
+                  void (*put)(const struct cli_call *call, const struct json_t *answer));
+
 /* godwit_note() - a remark for a person on call->err; not with --quiet. */
 void godwit_note(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* godwit_print() - print @buf as it is and free it. Returns the exit status. */
 int godwit_print(const struct cli_call *call, struct ui_buf *buf);
+
+/* godwit_table() - print @table, at most as wide as the terminal, and destroy it. Returns the exit
+ * status. */
+int godwit_table(const struct cli_call *call, struct ui_table *table);
 
 /*
  * godwit_put() - print text that may come from strangers: control characters and broken UTF-8
@@ -103,6 +124,9 @@ int godwit_print(const struct cli_call *call, struct ui_buf *buf);
  */
 void godwit_put(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void godwit_end(const struct cli_call *call);
+
+/* godwit_say() - a line of it: godwit_put() and godwit_end(). */
+void godwit_say(const struct cli_call *call, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 enum godwit_colour { COLOUR_NONE, COLOUR_GOOD, COLOUR_WARN, COLOUR_BAD, COLOUR_TITLE };
 

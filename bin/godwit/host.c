@@ -281,16 +281,7 @@ static int host_show_run(const struct cli_call *call, void *arg)
 	int err = ask(call, "/v1/host", hostinfo_show, &host, &eb);
 
 	(void)arg;
-	if (err < 0) {
-		return godwit_fail(call, err, &eb);
-	}
-	if (cli_flag(call, "json", false)) {
-		godwit_json(call, host);
-	} else {
-		print_show(call, host);
-	}
-	json_decref(host);
-	return CLI_DONE;
+	return godwit_finish(call, err, host, &eb, print_show);
 }
 
 static const struct cli_opt opts[] = {

@@ -118,7 +118,13 @@ static int follow_job(const struct cli_call *call, uint64_t id, json_t **last)
 
 	ui_style_get(fileno(call->err), &f.style);
 	(void)snprintf(path, sizeof(path), "/v1/jobs/%" PRIu64 "/watch", id);
+	godwit_on_interrupt(call,
+	                    "\ngodwit: job %" PRIu64 " goes on without you\n"
+	                    "  godwit job watch %" PRIu64 " follows it, godwit job cancel %" PRIu64
+	                    " stops it\n",
+	                    id, id, id);
 	err = godwit_events(call, path, follow_event, &f, &eb);
+	godwit_on_interrupt(call, NULL);
 	if (!cli_flag(call, "json", false) && !cli_flag(call, "quiet", false)) {
 		ui_progress_end(&f.bar, &f.style, false, &buf);
 		follow_write(&f, &buf);
@@ -152,7 +158,7 @@ int job_wait(const struct cli_call *call, const json_t *job, json_t **last)
 
 /* ---- the commands ---- */
 
-static void print_row(const struct cli_call *call, const json_t *job)
+static void job_row(struct ui_table *table, const json_t *job)
 {
 	const json_t *progress = json_object_get(job, "progress");
 	const json_t *error = json_object_get(job, "error");
@@ -163,20 +169,50 @@ static void print_row(const struct cli_call *call, const json_t *job)
 	if (ended == 0) {
 		ended = clock_wall_ns();
 	}
-	godwit_put(call, "%6" PRIu64 "  %-9s  %-8s  %-40s  %s", number_of(job, "id"),
-	           godwit_text(job, "state"),
-	           fmt_duration(ended > started ? ended - started : 0, took),
-	           godwit_text(job, "text"),
-	           error != NULL ? godwit_text(error, "message") : godwit_text(progress, "detail"));
-	godwit_end(call);
+	ui_table_cell(table, UI_PLAIN, "%" PRIu64, number_of(job, "id"));
+	ui_table_cell(table, error != NULL ? UI_BAD : UI_PLAIN, "%s", godwit_text(job, "state"));
+	ui_table_cell(table, UI_PLAIN, "%s",
+	              fmt_duration(ended > started ? ended - started : 0, took));
+	ui_table_cell(table, UI_PLAIN, "%s", godwit_text(job, "text"));
+	ui_table_cell(table, UI_PLAIN, "%s",
+	              error != NULL ? godwit_text(error, "message")
+	                            : godwit_text(progress, "detail"));
+}
+
+/* @jobs: an array, or one of them. */
+static int print_jobs(const struct cli_call *call, const json_t *jobs)
+{
+	static const struct ui_column columns[] = {
+		{.title = "ID", .right = true},
+		{.title = "STATE"},
+		{.title = "TIME"},
+		{.title = "WHAT", .columns_min = 12},
+		{.title = "STATUS", .columns_min = 12},
+	};
+	struct errbuf eb = {0};
+	struct ui_table *table;
+	const json_t *job;
+	size_t i;
+	int err = ui_table_create(columns, ARRAY_LEN(columns), &table);
+
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	if (json_is_object(jobs)) {
+		job_row(table, jobs);
+	}
+	json_array_foreach(jobs, i, job)
+	{
+		job_row(table, job);
+	}
+	return godwit_table(call, table);
 }
 
 static int job_list_run(const struct cli_call *call, void *arg)
 {
 	struct errbuf eb = {0};
 	json_t *answer = NULL;
-	json_t *job;
-	size_t i;
+	int status = CLI_DONE;
 	int err = godwit_get(call, "/v1/jobs", &answer, &eb);
 
 	(void)arg;
@@ -188,16 +224,10 @@ static int job_list_run(const struct cli_call *call, void *arg)
 	} else if (json_array_size(json_object_get(answer, "jobs")) == 0) {
 		godwit_note(call, "no jobs since the service started");
 	} else {
-		godwit_put(call, "%6s  %-9s  %-8s  %-40s  %s", "ID", "STATE", "TIME", "WHAT",
-		           "STATUS");
-		godwit_end(call);
-		json_array_foreach(json_object_get(answer, "jobs"), i, job)
-		{
-			print_row(call, job);
-		}
+		status = print_jobs(call, json_object_get(answer, "jobs"));
 	}
 	json_decref(answer);
-	return CLI_DONE;
+	return status;
 }
 
 /* One call about the job that the user named; prints the job as JSON or as a line. */
@@ -206,6 +236,7 @@ static int job_one(const struct cli_call *call, enum api_method method, const ch
 	struct errbuf eb = {0};
 	json_t *job = NULL;
 	char *path = api_path(pattern, cli_arg_at(call, 0));
+	int status = CLI_DONE;
 	int err = path != NULL ? godwit_call(call, method, path, NULL, &job, &eb) : -ENOMEM;
 
 	free(path);
@@ -215,10 +246,10 @@ static int job_one(const struct cli_call *call, enum api_method method, const ch
 	if (cli_flag(call, "json", false)) {
 		godwit_json(call, job);
 	} else {
-		print_row(call, job);
+		status = print_jobs(call, job);
 	}
 	json_decref(job);
-	return CLI_DONE;
+	return status;
 }
 
 static int job_show_run(const struct cli_call *call, void *arg)

@@ -14,4 +14,8 @@ extern const struct cli_opt node_drain_opts[];
 extern const struct cli_opt node_resume_opts[];
 extern const struct cli_opt node_confirm_opts[];
 
+/* flight.c */
+int node_flight_run(const struct cli_call *call, void *arg);
+extern const struct cli_opt node_flight_opts[];
+
 #endif

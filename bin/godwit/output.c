@@ -41,6 +41,17 @@ int godwit_print(const struct cli_call *call, struct ui_buf *buf)
 	return CLI_DONE;
 }
 
+int godwit_table(const struct cli_call *call, struct ui_table *table)
+{
+	struct ui_style style;
+	struct ui_buf buf = {0};
+
+	ui_style_get(fileno(call->out), &style);
+	ui_table_render(table, &style, &buf);
+	ui_table_destroy(table);
+	return godwit_print(call, &buf);
+}
+
 int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb)
 {
 	struct api_error error;
@@ -58,6 +69,21 @@ int godwit_fail(const struct cli_call *call, int err, const struct errbuf *eb)
 	free(text);
 	json_decref(json);
 	return err == -ETIMEDOUT ? CLI_TIMEOUT : CLI_FAILED;
+}
+
+int godwit_finish(const struct cli_call *call, int err, json_t *answer, const struct errbuf *eb,
+                  void (*put)(const struct cli_call *call, const json_t *answer))
+{
+	if (err < 0) {
+		return godwit_fail(call, err, eb);
+	}
+	if (cli_flag(call, "json", false)) {
+		godwit_json(call, answer);
+	} else {
+		put(call, answer);
+	}
+	json_decref(answer);
+	return CLI_DONE;
 }
 
 /* @text as it may stand on a terminal. */
@@ -101,6 +127,18 @@ void godwit_put(const struct cli_call *call, const char *fmt, ...)
 void godwit_end(const struct cli_call *call)
 {
 	(void)fputc('\n', call->out);
+}
+
+void godwit_say(const struct cli_call *call, const char *fmt, ...)
+{
+	char text[LINE_MAX_BYTES];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	put_clean(call->out, text);
+	godwit_end(call);
 }
 
 void godwit_colour(const struct cli_call *call, enum godwit_colour colour)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Work that takes time: a stream of progress, then the result. */
 #include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,8 @@
 #include "base/ui/ui.h"
 #include "bin/godwit/godwit.h"
 
+#define INTERRUPTED_MAX 400
+
 struct run {
 	const struct cli_call *call;
 	const char *what;
@@ -23,6 +27,42 @@ struct run {
 	int err;        /* what the service says */
 	struct errbuf *eb;
 };
+
+/* ---- Ctrl-C ---- */
+
+static char interrupted[INTERRUPTED_MAX]; /* complete before the handler is there */
+
+static void on_interrupt(int signo)
+{
+	ssize_t n = write(STDERR_FILENO, interrupted, strlen(interrupted));
+
+	(void)n;
+	(void)signal(signo, SIG_DFL);
+	(void)raise(signo); /* ends us when we return */
+}
+
+void godwit_on_interrupt(const struct cli_call *call, const char *fmt, ...)
+{
+	struct sigaction was;
+	struct sigaction now = {.sa_handler = SIG_DFL};
+	va_list ap;
+
+	if (cli_flag(call, "quiet", false) || cli_flag(call, "json", false) ||
+	    sigaction(SIGINT, NULL, &was) != 0 || was.sa_handler == SIG_IGN) {
+		return;
+	}
+	(void)sigaction(SIGINT, &now, NULL);
+	if (fmt == NULL) {
+		return;
+	}
+	va_start(ap, fmt);
+	(void)vsnprintf(interrupted, sizeof(interrupted), fmt, ap);
+	va_end(ap);
+	now.sa_handler = on_interrupt;
+	(void)sigaction(SIGINT, &now, NULL);
+}
+
+/* ---- work ---- */
 
 /* Write what is to be seen now, on the terminal behind standard error. */
 static void run_write(const struct run *run, struct ui_buf *buf)
@@ -89,7 +129,12 @@ int godwit_run(const struct cli_call *call, const char *path, const json_t *body
 	ui_style_get(fileno(call->err), &run.style);
 	run.show = run.style.columns != 0 && !cli_flag(call, "quiet", false) &&
 	           !cli_flag(call, "json", false);
+	godwit_on_interrupt(call,
+	                    "\ngodwit: interrupted: %.200s is stopped; what was to be made is not "
+	                    "there, what was to be changed can be changed again\n",
+	                    what);
 	err = api_client_events(client, &request, run_line, &run, eb);
+	godwit_on_interrupt(call, NULL);
 	ui_progress_end(&run.progress, &run.style, true, &buf);
 	run_write(&run, &buf);
 	if (err == 0) {

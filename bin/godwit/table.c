@@ -5,9 +5,10 @@
 
 /* In the order of help and manual. */
 static const struct cli_noun *const nouns[] = {
-	&noun_vm,   &noun_disk,   &noun_switch,   &noun_host,           &noun_cluster,
-	&noun_node, &noun_quorum, &noun_job,      &noun_event,          &noun_explain,
-	&noun_csv,  &noun_cert,   &cli_noun_help, &cli_noun_completion, NULL,
+	&noun_vm,      &noun_disk,     &noun_switch,         &noun_host,
+	&noun_cluster, &noun_node,     &noun_fence,          &noun_quorum,
+	&noun_job,     &noun_event,    &noun_explain,        &noun_csv,
+	&noun_cert,    &cli_noun_help, &cli_noun_completion, NULL,
 };
 
 static const struct cli_opt opts[] = {

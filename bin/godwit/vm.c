@@ -10,6 +10,7 @@
 #include "base/errbuf.h"
 #include "base/fmt.h"
 #include "base/json.h"
+#include "base/ui/ui.h"
 
 #define KEY_COLUMNS 12
 
@@ -20,15 +21,15 @@ static uint64_t number_of(const json_t *json, const char *key)
 	return v > 0 ? (uint64_t)v : 0;
 }
 
-static enum godwit_colour state_colour(const char *state)
+static enum ui_tone tone_of(const char *state)
 {
 	if (strcmp(state, "running") == 0) {
-		return COLOUR_GOOD;
+		return UI_GOOD;
 	}
-	if (strcmp(state, "crashed") == 0) {
-		return COLOUR_BAD;
+	if (strcmp(state, "crashed") == 0 || strcmp(state, "critical") == 0) {
+		return UI_BAD;
 	}
-	return strcmp(state, "off") == 0 ? COLOUR_NONE : COLOUR_WARN;
+	return strcmp(state, "off") == 0 ? UI_PLAIN : UI_WARN;
 }
 
 /* CPU time over uptime, of all processors together; 0 if it never ran. */
@@ -39,51 +40,70 @@ static uint64_t cpu_percent(const json_t *vm)
 	return up != 0 ? number_of(vm, "cpu_ns") * 100 / up : 0;
 }
 
-static int name_width(const json_t *vms)
+/* Does the cluster say where each of them is? */
+static bool have_nodes(const json_t *vms)
 {
-	size_t width = strlen("NAME");
-
 	for (size_t i = 0; i < json_array_size(vms); i++) {
-		size_t len = strlen(godwit_text(json_array_get(vms, i), "name"));
-
-		width = len > width ? len : width;
+		if (godwit_text(json_array_get(vms, i), "node")[0] != '\0') {
+			return true;
+		}
 	}
-	return (int)width;
+	return false;
 }
 
-static int node_width(const json_t *vms)
-{
-	size_t width = 0;
-
-	for (size_t i = 0; i < json_array_size(vms); i++) {
-		size_t len = strlen(godwit_text(json_array_get(vms, i), "node"));
-
-		width = len > width ? len : width;
-	}
-	return width == 0 ? 0 : width > 4 ? (int)width : 4;
-}
-
-/* @node_width: 0 = this host is in no cluster. */
-static void print_row(const struct cli_call *call, const json_t *vm, int width, int node_width)
+static void list_row(struct ui_table *table, const json_t *vm, bool nodes)
 {
 	const char *state = godwit_text(vm, "state");
-	const char *health = godwit_text(vm, "heartbeat");
-	char memory[FMT_MAX];
-	char uptime[FMT_MAX];
+	const char *error = godwit_text(vm, "error");
+	/* Its worker is on another node, or there is none. */
+	bool known = json_object_get(vm, "uptime_ns") != NULL;
+	char text[FMT_MAX];
+	char cpu[24] = "";
 
-	godwit_put(call, "%-*s  ", width, godwit_text(vm, "name"));
-	godwit_colour(call, state_colour(state));
-	godwit_put(call, "%-8s", state);
-	godwit_colour(call, COLOUR_NONE);
-	if (node_width != 0) {
-		godwit_put(call, "  %-*s", node_width,
-		           godwit_text(vm, "node")[0] != '\0' ? godwit_text(vm, "node") : "-");
+	if (known) {
+		(void)snprintf(cpu, sizeof(cpu), "%" PRIu64 "%%", cpu_percent(vm));
 	}
-	godwit_put(call, "  %4" PRIu64 "%%  %4" PRIu64 "  %-8s  %-9s  %s", cpu_percent(vm),
-	           number_of(vm, "cpus"), fmt_size(number_of(vm, "memory_bytes"), memory),
-	           fmt_duration(number_of(vm, "uptime_ns"), uptime),
-	           godwit_text(vm, "error")[0] != '\0' ? godwit_text(vm, "error") : health);
-	godwit_end(call);
+	ui_table_cell(table, UI_PLAIN, "%s", godwit_text(vm, "name"));
+	ui_table_cell(table, tone_of(state), "%s", state);
+	if (nodes) {
+		ui_table_cell(table, UI_PLAIN, "%s", godwit_text(vm, "node"));
+	}
+	ui_table_cell(table, UI_PLAIN, "%s", cpu);
+	ui_table_cell(table, UI_PLAIN, "%" PRIu64, number_of(vm, "cpus"));
+	ui_table_cell(table, UI_PLAIN, "%s", fmt_size(number_of(vm, "memory_bytes"), text));
+	ui_table_cell(table, UI_PLAIN, "%s",
+	              known ? fmt_duration(number_of(vm, "uptime_ns"), text) : "");
+	ui_table_cell(table, error[0] != '\0' ? UI_BAD : UI_PLAIN, "%s",
+	              error[0] != '\0' ? error : godwit_text(vm, "heartbeat"));
+}
+
+static int print_list(const struct cli_call *call, const json_t *vms)
+{
+	static const struct ui_column name = {.title = "NAME", .columns_min = 8};
+	static const struct ui_column node = {.title = "NODE", .columns_min = 4};
+	static const struct ui_column rest[] = {
+		{.title = "CPU", .right = true},
+		{.title = "CPUS", .right = true},
+		{.title = "MEMORY"},
+		{.title = "UPTIME"},
+		{.title = "STATUS", .columns_min = 10},
+	};
+	struct ui_column columns[3 + ARRAY_LEN(rest)] = {name, {.title = "STATE"}, node};
+	bool nodes = have_nodes(vms);
+	size_t count = nodes ? 3 : 2;
+	struct errbuf eb = {0};
+	struct ui_table *table;
+	int err;
+
+	memcpy(&columns[count], rest, sizeof(rest));
+	err = ui_table_create(columns, count + ARRAY_LEN(rest), &table);
+	if (err < 0) {
+		return godwit_fail(call, err, &eb);
+	}
+	for (size_t i = 0; i < json_array_size(vms); i++) {
+		list_row(table, json_array_get(vms, i), nodes);
+	}
+	return godwit_table(call, table);
 }
 
 static int vm_list_run(const struct cli_call *call, void *arg)
@@ -91,6 +111,7 @@ static int vm_list_run(const struct cli_call *call, void *arg)
 	struct errbuf eb = {0};
 	json_t *answer;
 	const json_t *vms;
+	int status = CLI_DONE;
 	int err = godwit_get(call, "/v1/vms", &answer, &eb);
 
 	(void)arg;
@@ -103,23 +124,10 @@ static int vm_list_run(const struct cli_call *call, void *arg)
 	} else if (json_array_size(vms) == 0) {
 		godwit_note(call, "no VMs yet; godwit help vm create says how to make one");
 	} else {
-		int width = name_width(vms);
-		int nodes = node_width(vms);
-
-		godwit_colour(call, COLOUR_TITLE);
-		godwit_put(call, "%-*s  STATE   ", width, "NAME");
-		if (nodes != 0) {
-			godwit_put(call, "  %-*s", nodes, "NODE");
-		}
-		godwit_put(call, "%s", "   CPU  CPUS  MEMORY    UPTIME     STATUS");
-		godwit_colour(call, COLOUR_NONE);
-		godwit_end(call);
-		for (size_t i = 0; i < json_array_size(vms); i++) {
-			print_row(call, json_array_get(vms, i), width, nodes);
-		}
+		status = print_list(call, vms);
 	}
 	json_decref(answer);
-	return CLI_DONE;
+	return status;
 }
 
 static void print_field(const struct cli_call *call, const char *key, const char *fmt, ...)
@@ -167,6 +175,21 @@ static void print_devices(const struct cli_call *call, const json_t *definition)
 	}
 }
 
+/* What people want of the cluster. */
+static void print_wishes(const struct cli_call *call, const json_t *ha)
+{
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(ha, "start_after"), i, name)
+	{
+		print_field(call, i == 0 ? "Starts after" : "", "%s", json_string_value(name));
+	}
+	if (godwit_text(ha, "objective")[0] != '\0') {
+		print_field(call, "Objective", "%s", godwit_text(ha, "objective"));
+	}
+}
+
 static void print_show(const struct cli_call *call, const json_t *vm)
 {
 	char memory[FMT_MAX];
@@ -183,6 +206,7 @@ static void print_show(const struct cli_call *call, const json_t *vm)
 	}
 	if (json_object_get(vm, "ha") != NULL) {
 		print_field(call, "Cluster", "%s", godwit_text(json_object_get(vm, "ha"), "text"));
+		print_wishes(call, json_object_get(vm, "ha"));
 	}
 	if (godwit_text(vm, "error")[0] != '\0') {
 		print_field(call, "Error", "%s", godwit_text(vm, "error"));
@@ -209,16 +233,7 @@ static int vm_show_run(const struct cli_call *call, void *arg)
 
 	(void)arg;
 	free(path);
-	if (err < 0) {
-		return godwit_fail(call, err, &eb);
-	}
-	if (cli_flag(call, "json", false)) {
-		godwit_json(call, vm);
-	} else {
-		print_show(call, vm);
-	}
-	json_decref(vm);
-	return CLI_DONE;
+	return godwit_finish(call, err, vm, &eb, print_show);
 }
 
 /* POST @pattern for every VM named; what could not be done does not stop the others. */
@@ -351,7 +366,8 @@ static const struct cli_cmd cmds[] = {
 	{.verb = "create",
          .summary = "Define a VM",
          .details = "Defines it; start boots it. Disks that are given a size or a parent are "
-                    "made, others must exist. The processor model is fixed now and stays the same "
+                    "made, others must exist when it starts. The processor model is fixed now and "
+                    "stays the same "
                     "wherever the VM runs.",
          .examples = "godwit vm create web1 --memory 512M --cpus 2 --kernel /boot/vmlinuz "
                      "--initrd /boot/initrd.img --append 'console=ttyS0 root=/dev/sda1' "

@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/json.h"
 #include "base/parse.h"
 #include "bin/godwit/vm.h"
 
 #define PART_MAX 1200
+#define WAIT_PRESET_NS (240 * NS_PER_S)
 
 /* "key=value" or "key" of a comma list. */
 struct part {
@@ -69,6 +71,9 @@ static int disk_part(const struct cli_call *call, const struct part *p, json_t *
 		(void)json_object_set_new(create, "format", json_string(p->value));
 	} else if (strcmp(p->key, "size") == 0) {
 		err = parse_size(p->value, 1, INT64_MAX, &size, eb);
+		if (err != 0) {
+			errbuf_prepend(eb, "--disk: size");
+		}
 		(void)json_object_set_new(create, "size_bytes", json_integer((json_int_t)size));
 	} else if (strcmp(p->key, "parent") == 0) {
 		err = godwit_file(call, p->value, file, eb);
@@ -238,6 +243,7 @@ static int boot_add(const struct cli_call *call, json_t *body, const json_t *old
 	static const char *const keys[] = {"append", "kernel", "initrd"}; /* the first is no file */
 	json_t *boot = old != NULL ? json_deep_copy(old) : json_object();
 	char file[GODWIT_PATH_MAX];
+	bool changed = false;
 	int err = 0;
 
 	for (size_t i = 0; err == 0 && i < ARRAY_LEN(keys); i++) {
@@ -248,10 +254,11 @@ static int boot_add(const struct cli_call *call, json_t *body, const json_t *old
 			text = file;
 		}
 		if (text != NULL) {
+			changed = true;
 			(void)json_object_set_new(boot, keys[i], json_string(text));
 		}
 	}
-	if (err == 0 && json_object_size(boot) != 0) {
+	if (err == 0 && changed) {
 		(void)json_object_set(body, "boot", boot);
 	}
 	json_decref(boot);
@@ -301,37 +308,112 @@ static int list_add(json_t *ha, const char *key, const char *text, struct errbuf
 	return json_object_set_new(ha, key, array) == 0 ? 0 : -ENOMEM;
 }
 
-/* --ha and what goes with it. */
-static int ha_add(const struct cli_call *call, json_t *body, struct errbuf *eb)
+/* "restart-within=15s", "prefer-waiting[=TIME]" or "none". */
+static int objective_add(json_t *ha, const char *text, struct errbuf *eb)
 {
-	static const char *const keys[] = {"priority", "preferred", "possible", "anti-affinity"};
-	json_t *ha;
+	static const char within[] = "restart-within=";
+	static const char wait[] = "prefer-waiting";
+	uint64_t ns = WAIT_PRESET_NS;
+	const char *key = "wait_ms";
+	int err = 0;
+
+	if (strncmp(text, within, sizeof(within) - 1) == 0) {
+		key = "restart_within_ms";
+		err = parse_duration(text + sizeof(within) - 1, NS_PER_S, 3600 * NS_PER_S, &ns, eb);
+	} else if (strncmp(text, wait, sizeof(wait) - 1) == 0 && text[sizeof(wait) - 1] == '=') {
+		err = parse_duration(text + sizeof(wait), NS_PER_S, 86400 * NS_PER_S, &ns, eb);
+	} else if (strcmp(text, "none") == 0) {
+		ns = 0;
+	} else if (strcmp(text, wait) != 0) {
+		err = errbuf_set(eb, -EINVAL, "'%s' is no objective", text);
+		errbuf_hint(eb, "restart-within=TIME, prefer-waiting[=TIME] or none");
+	}
+	if (err != 0) {
+		errbuf_prepend(eb, "--objective");
+		return err;
+	}
+	/* The other one goes. */
+	(void)json_object_set_new(ha, "restart_within_ms", json_null());
+	(void)json_object_set_new(ha, "wait_ms", json_null());
+	return ns == 0 || json_object_set_new(ha, key,
+	                                      json_integer((json_int_t)(ns / NS_PER_MS))) == 0
+	               ? 0
+	               : -ENOMEM;
+}
+
+static int after_add(json_t *ha, const char *text, struct errbuf *eb)
+{
+	return strcmp(text, "none") == 0 ? json_object_set_new(ha, "after", json_null())
+	                                 : list_add(ha, "after", text, eb);
+}
+
+/* What the cluster does with it, as far as it was said: into @ha. */
+static int ha_fill(const struct cli_call *call, json_t *ha, struct errbuf *eb)
+{
 	int err;
 
-	if (!cli_flag(call, "ha", false)) {
-		for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-			if (cli_given(call, keys[i])) {
-				return errbuf_set(eb, -EINVAL, "--%s goes with --ha", keys[i]);
-			}
-		}
-		return 0;
-	}
-	ha = json_object();
 	if (cli_text(call, "priority") != NULL) {
 		(void)json_object_set_new(ha, "priority", json_string(cli_text(call, "priority")));
+	}
+	if (cli_text(call, "fallback") != NULL) {
+		(void)json_object_set_new(ha, "fallback", json_string(cli_text(call, "fallback")));
+	}
+	if (cli_given(call, "blackout-limit")) {
+		(void)json_object_set_new(
+			ha, "blackout_max_ns",
+			json_integer((json_int_t)cli_number(call, "blackout-limit", 0)));
 	}
 	err = list_add(ha, "preferred", cli_text(call, "preferred"), eb);
 	if (err == 0) {
 		err = list_add(ha, "possible", cli_text(call, "possible"), eb);
 	}
-	if (err == 0 && cli_given(call, "anti-affinity")) {
-		err = list_add(ha, "groups", cli_text(call, "anti-affinity"), eb);
+	if (err == 0 && cli_given(call, "start-after")) {
+		err = after_add(ha, cli_text(call, "start-after"), eb);
 	}
-	if (err == 0) {
+	if (err == 0 && cli_given(call, "objective")) {
+		err = objective_add(ha, cli_text(call, "objective"), eb);
+	}
+	return err == 0 && cli_given(call, "anti-affinity")
+	               ? list_add(ha, "groups", cli_text(call, "anti-affinity"), eb)
+	               : err;
+}
+
+/* What goes with --ha. @is_ha: it is the cluster's; @known: already. */
+static int ha_add(const struct cli_call *call, bool is_ha, bool known, json_t *body,
+                  struct errbuf *eb)
+{
+	json_t *ha = json_object();
+	int err = ha != NULL ? ha_fill(call, ha, eb) : -ENOMEM;
+
+	if (err == 0 && !is_ha && json_object_size(ha) != 0) {
+		err = errbuf_set(eb, -EINVAL, "--%s goes with --ha",
+		                 json_object_iter_key(json_object_iter(ha)));
+	}
+	if (err == 0 && is_ha && (!known || json_object_size(ha) != 0)) {
 		return json_object_set_new(body, "ha", ha) == 0 ? 0 : -ENOMEM;
 	}
 	json_decref(ha);
 	return err;
+}
+
+static void created_say(const struct cli_call *call, bool dry_run)
+{
+	const char *name = cli_arg_at(call, 0);
+	const char *kernel = cli_text(call, "kernel");
+
+	if (kernel == NULL || kernel[0] == '\0') {
+		godwit_note(
+			call,
+			"%s %s, but it has no kernel and cannot start: there is no firmware that "
+			"would find one on its disks",
+			name, dry_run ? "could be created" : "is defined");
+		godwit_note(call, "give it one: godwit vm set %s --kernel PATH [--initrd PATH]",
+		            name);
+	} else if (dry_run) {
+		godwit_note(call, "%s could be created", name);
+	} else {
+		godwit_note(call, "%s is defined; start it with: godwit vm start %s", name, name);
+	}
 }
 
 int vm_create_run(const struct cli_call *call, void *arg)
@@ -344,7 +426,7 @@ int vm_create_run(const struct cli_call *call, void *arg)
 
 	(void)arg;
 	if (err == 0) {
-		err = ha_add(call, body, &eb);
+		err = ha_add(call, cli_flag(call, "ha", false), false, body, &eb);
 	}
 	if (err == 0) {
 		err = godwit_call(call, API_POST, dry_run ? "/v1/vms?dry_run" : "/v1/vms", body,
@@ -357,11 +439,7 @@ int vm_create_run(const struct cli_call *call, void *arg)
 	if (cli_flag(call, "json", false)) {
 		godwit_json(call, vm);
 	} else {
-		godwit_note(call,
-		            dry_run ? "%s could be created"
-		                    : "%s is defined; start it with: "
-		                      "godwit vm start %s",
-		            cli_arg_at(call, 0), cli_arg_at(call, 0));
+		created_say(call, dry_run);
 	}
 	json_decref(vm);
 	return CLI_DONE;
@@ -370,6 +448,7 @@ int vm_create_run(const struct cli_call *call, void *arg)
 int vm_set_run(const struct cli_call *call, void *arg)
 {
 	struct errbuf eb = {0};
+	int status = CLI_FAILED;
 	json_t *body = json_object();
 	json_t *now = NULL;
 	json_t *vm = NULL;
@@ -381,13 +460,25 @@ int vm_set_run(const struct cli_call *call, void *arg)
 		err = body_make(call, json_object_get(now, "definition"), body, &eb);
 	}
 	if (err == 0) {
+		bool is_ha = json_object_get(now, "ha") != NULL;
+
+		err = ha_add(call, is_ha, is_ha, body, &eb);
+	}
+	if (err == 0 && json_object_size(body) == 0) {
+		err = errbuf_set(&eb, -EINVAL, "what shall be changed?");
+		errbuf_hint(&eb, "'godwit vm set --help' lists the options");
+		status = CLI_USAGE;
+	}
+	if (err == 0) {
 		err = godwit_call(call, API_PATCH, path, body, &vm, &eb);
 	}
 	free(path);
 	json_decref(body);
 	json_decref(now);
 	if (err < 0) {
-		return godwit_fail(call, err, &eb);
+		int failed = godwit_fail(call, err, &eb);
+
+		return status == CLI_USAGE ? status : failed;
 	}
 	if (cli_flag(call, "json", false)) {
 		godwit_json(call, vm);
@@ -445,6 +536,52 @@ int vm_set_run(const struct cli_call *call, void *arg)
 		.summary = "Start it again by itself when it has ended like this."              \
 	}
 
+#define HA_OPTS                                                                                   \
+	{.name = "priority",                                                                      \
+	 .kind = CLI_CHOICE,                                                                      \
+	 .value = "high|medium|low|none",                                                         \
+	 .summary = "Of a VM of the cluster: which VMs are started first after a failure; none: " \
+	            "not by itself."},                                                            \
+		{.name = "preferred",                                                             \
+	         .kind = CLI_TEXT,                                                                \
+	         .value = "NODE[,NODE]...",                                                       \
+	         .summary = "Of a VM of the cluster: where it runs if it can, best first."},      \
+		{.name = "possible",                                                              \
+	         .kind = CLI_TEXT,                                                                \
+	         .value = "NODE[,NODE]...",                                                       \
+	         .summary =                                                                       \
+	                 "Of a VM of the cluster: where it may run at all; else on every node."}, \
+		{.name = "anti-affinity",                                                         \
+	         .kind = CLI_TEXT,                                                                \
+	         .value = "GROUP[,GROUP]...",                                                     \
+	         .summary = "Of a VM of the cluster: kept apart from other VMs of the group."},   \
+		{.name = "start-after",                                                           \
+	         .kind = CLI_TEXT,                                                                \
+	         .value = "VM[,VM]...",                                                           \
+	         .source = "vm",                                                                  \
+	         .summary = "Of a VM of the cluster: when it is to start it waits until these "   \
+	                    "run, if they are to run as well, at most 5 minutes; at most 4, no "  \
+	                    "circles. none: for nobody."},                                        \
+		{.name = "objective",                                                             \
+	         .kind = CLI_TEXT,                                                                \
+	         .value = "restart-within=TIME|prefer-waiting[=TIME]|none",                       \
+	         .summary = "Of a VM of the cluster whose node is lost: it is to run elsewhere "  \
+	                    "within that time (vm show says whether that can be held, and how "   \
+	                    "much is left), or it waits for the node to come back, 4 minutes if " \
+	                    "no time is given, before it is started elsewhere."},                 \
+		{.name = "blackout-limit",                                                        \
+	         .kind = CLI_DURATION,                                                            \
+	         .value = "TIME",                                                                 \
+	         .summary = "Of a VM of the cluster: when it is moved it must not stand still "   \
+	                    "for longer; else what "                                              \
+	                    "cluster set says."},                                                 \
+	{                                                                                         \
+		.name = "fallback", .kind = CLI_CHOICE, .value = "live|quick|shutdown|leave",     \
+		.summary = "Of a VM of the cluster: what emptying its node does with it if it "   \
+			   "cannot be moved alive: "                                              \
+			   "see godwit node drain. live if it is not given."                      \
+	}
+
 const struct cli_opt vm_create_opts[] = {
 	{.name = "memory",
          .kind = CLI_SIZE,
@@ -457,22 +594,7 @@ const struct cli_opt vm_create_opts[] = {
          .summary = "The cluster runs it: it is started on a node that the cluster chooses, and "
                     "again elsewhere when that node fails. Its disks and its kernel must be "
                     "reachable under the same paths on every node."},
-	{.name = "priority",
-         .kind = CLI_CHOICE,
-         .value = "high|medium|low|none",
-         .summary = "With --ha: which VMs are started first after a failure; none: not by itself."},
-	{.name = "preferred",
-         .kind = CLI_TEXT,
-         .value = "NODE[,NODE]...",
-         .summary = "With --ha: where it runs if it can, best first."},
-	{.name = "possible",
-         .kind = CLI_TEXT,
-         .value = "NODE[,NODE]...",
-         .summary = "With --ha: where it may run at all; else on every node."},
-	{.name = "anti-affinity",
-         .kind = CLI_TEXT,
-         .value = "GROUP[,GROUP]...",
-         .summary = "With --ha: kept apart from other VMs of the group."},
+	HA_OPTS,
 	{.name = "dry-run", .kind = CLI_FLAG, .summary = "Only check; show what would be defined."},
 	{0},
 };
@@ -483,5 +605,6 @@ const struct cli_opt vm_set_opts[] = {
          .value = "SIZE",
          .summary = "Memory, a multiple of 2 MiB."},
 	DEFINE_OPTS,
+	HA_OPTS,
 	{0},
 };

@@ -36,7 +36,9 @@ static json_t *move_body(const struct cli_call *call)
 	}
 	json_add_str(&b, "mode", cli_flag(call, "quick", false) ? "quick" : "live");
 	json_add_u64(&b, "streams", cli_number(call, "streams", 4));
-	json_add_u64(&b, "blackout_max_ns", cli_number(call, "max-blackout", 0));
+	if (cli_given(call, "max-blackout")) {
+		json_add_u64(&b, "blackout_max_ns", cli_number(call, "max-blackout", 0));
+	}
 	json_add_u64(&b, "bandwidth_bytes_s", cli_number(call, "bandwidth", 0));
 	json_add_str(&b, "compress", cli_text(call, "compress"));
 	json_add_bool(&b, "plain", cli_flag(call, "plain", false));
@@ -140,9 +142,9 @@ const struct cli_opt vm_move_opts[] = {
 	{.name = "max-blackout",
          .kind = CLI_DURATION,
          .value = "TIME",
-         .preset = "50ms",
          .summary = "It must not stand still for longer; a move that cannot keep that is given up, "
-                    "and the VM runs on here."},
+                    "and the VM runs on here. If it is not given: what vm create --blackout-limit "
+                    "or cluster set --blackout-limit said, else 50ms."},
 	{.name = "bandwidth",
          .kind = CLI_BANDWIDTH,
          .value = "RATE",

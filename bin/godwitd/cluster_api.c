@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "bin/godwitd/cluster_int.h"
+#include "bin/godwitd/cluster_level.h"
+#include "cluster/rsm/store_sqlite.h"
 
 int64_t cluster_now_s(void)
 {
@@ -146,6 +148,7 @@ static void tell_opened(struct cluster_api *api)
 		.token_ms = api->conf.token_ms,
 		.node = api->conf.node,
 		.name = api->conf.name,
+		.dir = api->dir,
 	};
 
 	if (api->cfg.hooks != NULL) {
@@ -162,6 +165,24 @@ static void close_member(struct cluster_api *api)
 	api->member = NULL;
 }
 
+/* The database is damaged. Others have it: ours is kept aside, and as a node without one we have no
+ * vote until we have fetched all of it. Returns @err if nothing can be done. */
+static int begin_anew(struct cluster_api *api, const struct member_cfg *cfg, int err,
+                      struct errbuf *eb)
+{
+	struct errbuf why = {0};
+
+	if (err != -EBADMSG || api->conf.count < 2 ||
+	    rsm_sqlite_aside(cfg->path, (uint64_t)cluster_now_s(), &why) != 0) {
+		return err;
+	}
+	log_err(CLUSTER_TAG,
+	        "database damaged, it is put aside and fetched from the others text=\"%s\"",
+	        eb->text);
+	*eb = (struct errbuf){0};
+	return member_open(cfg, &api->member, eb);
+}
+
 int cluster_begin(struct cluster_api *api, struct errbuf *eb)
 {
 	struct view_config config = {.count = 1};
@@ -173,7 +194,8 @@ int cluster_begin(struct cluster_api *api, struct errbuf *eb)
 		.nodeid = api->conf.nodeid,
 		.cluster = api->conf.cluster,
 		.uuid = api->conf.uuid,
-		.config = api->conf.founder ? &config : NULL,
+		/* With others in the list a missing file is a lost one, and they have it. */
+		.config = api->conf.founder && api->conf.count == 1 ? &config : NULL,
 		.changed = on_changed,
 		.arg = api,
 	};
@@ -191,6 +213,7 @@ int cluster_begin(struct cluster_api *api, struct errbuf *eb)
 	err = cluster_conf_apply(&api->conf, api->dir, eb);
 	if (err == 0) {
 		err = member_open(&cfg, &api->member, eb);
+		err = err == 0 ? 0 : begin_anew(api, &cfg, err, eb);
 	}
 	if (err == 0) {
 		log_info(CLUSTER_TAG, "in a cluster name=%s as=%s node=%u", api->conf.name,
@@ -258,6 +281,7 @@ static const struct api_route cluster_routes[] = {
 	{API_DELETE, "/v1/cluster", cluster_on_remove},
 	{API_POST, "/v1/cluster/join", cluster_on_join},
 	{API_POST, "/v1/cluster/check", cluster_on_check},
+	{API_POST, "/v1/cluster/upgrade", cluster_on_upgrade},
 	{API_POST, "/v1/certs/renew", cluster_on_renew},
 	{API_GET, "/v1/cluster/backup", cluster_on_backup},
 	{API_POST, "/v1/cluster/restore", cluster_on_restore},

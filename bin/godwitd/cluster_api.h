@@ -33,6 +33,7 @@ struct errbuf;
 struct loop;
 struct member;
 struct peers;
+struct tls_seal;
 
 /* Where this node is in the cluster, for those who build on it. */
 struct cluster_place {
@@ -42,6 +43,7 @@ struct cluster_place {
 	uint32_t token_ms;
 	const char *node; /* our name */
 	const char *name; /* the cluster's */
+	const char *dir;  /* STATE/cluster: for cluster_seal_key() */
 };
 
 struct cluster_hooks {
@@ -49,6 +51,7 @@ struct cluster_hooks {
 	void (*changed)(void *arg); /* the view or the leader */
 	void (*closing)(
 		void *arg); /* the member is about to be closed; not if opened() never came */
+	uint32_t (*lease_ms)(void *arg); /* of this node's lease; 0 = it runs no VMs */
 	void *arg;
 };
 
@@ -74,6 +77,14 @@ struct cluster_api_cfg {
  */
 MUST_USE int cluster_api_create(const struct cluster_api_cfg *cfg, struct cluster_api **out,
                                 struct errbuf *eb);
+
+/*
+ * cluster_seal_key() - the key with which the nodes of a cluster seal secrets in its database,
+ * derived from corosync's; wipe it after use. @dir: cluster_place.dir. @label: what it is for.
+ * Returns 0; -errno, as fs_read().
+ */
+MUST_USE int cluster_seal_key(const char *dir, const char *label, struct tls_seal *seal,
+                              struct errbuf *eb);
 
 /* cluster_api_stop() - leave the group, answer all who wait; before the server is destroyed. NULL
  * is fine. */

@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "bin/godwitd/cluster_int.h"
+#include "bin/godwitd/cluster_level.h"
 #include "cluster/role/role.h"
 #include "cluster/role/role_table.h"
 
@@ -60,7 +61,7 @@ enum api_then cluster_on_backup(struct api_req *req, void *arg)
 		return API_ANSWERED;
 	}
 	if (api->member == NULL) {
-		(void)errbuf_set(&eb, -ENOENT, "this node is in no cluster");
+		(void)cluster_none(&eb);
 		return api_reply_errno(req, -ENOENT, &eb);
 	}
 	member_status(api->member, &s);
@@ -184,7 +185,7 @@ static int poll_restore(struct cluster_waiter *w, json_t **answer, struct errbuf
 	int err;
 
 	if (api->member == NULL) {
-		return errbuf_set(eb, -ENOENT, "this node is in no cluster");
+		return cluster_none(eb);
 	}
 	if (api->proposing || !cluster_is_active(api, NULL)) {
 		return 0;
@@ -207,7 +208,8 @@ static int poll_restore(struct cluster_waiter *w, json_t **answer, struct errbuf
 	return 0;
 }
 
-static int restore_object(const struct json_at *at, json_t *wanted, struct errbuf *eb)
+static int restore_object(const struct member *m, const struct json_at *at, json_t *wanted,
+                          struct errbuf *eb)
 {
 	const char *word = NULL;
 	const char *key = NULL;
@@ -223,6 +225,9 @@ static int restore_object(const struct json_at *at, json_t *wanted, struct errbu
 	if (err == 0 && (db_kind_parse(word, &kind) != 0 || !db_key_valid(key, strlen(key)) ||
 	                 !json_is_object(doc))) {
 		err = json_error(at, eb, -EBADMSG, "is no object of a cluster database");
+	}
+	if (err == 0 && kind == DB_VM) {
+		err = cluster_level_doc(m, NULL, doc, eb);
 	}
 	if (err != 0 || !is_given_back(kind, key)) {
 		return err;
@@ -272,7 +277,7 @@ static int restore_read(const struct cluster_api *api, const char *path, bool fo
 	for (size_t i = 0; err == 0 && i < json_array_size(list.value); i++) {
 		struct json_at one = json_element(&list, i);
 
-		err = restore_object(&one, *out, eb);
+		err = restore_object(api->member, &one, *out, eb);
 	}
 	json_decref(file);
 	if (err != 0) {
@@ -318,7 +323,7 @@ enum api_then cluster_on_restore(struct api_req *req, void *arg)
 		err = json_opt_bool(&at, "force", &force, &eb);
 	}
 	if (err == 0 && api->member == NULL) {
-		err = errbuf_set(&eb, -ENOENT, "this node is in no cluster");
+		err = cluster_none(&eb);
 	} else if (err == 0 && !cluster_is_active(api, &eb)) {
 		err = -EAGAIN;
 	}

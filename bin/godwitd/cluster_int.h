@@ -5,7 +5,8 @@
 /*
  * Inside of cluster_api. One struct, six files: cluster_api.c (life, those who wait),
  * cluster_sync.c (what must happen next), cluster_join.c (both ends of an admission),
- * cluster_node_api.c (requests), cluster_show.c (looking), cluster_trust.c (keys of nodes, the CA).
+ * cluster_node_api.c (requests), cluster_show.c (looking), cluster_trust.c (keys of nodes, the CA),
+ * cluster_level.c (what all nodes understand).
  */
 
 #include <stdbool.h>
@@ -24,6 +25,7 @@
 #include "cluster/db/db.h"
 #include "cluster/db/db_cmd.h"
 #include "cluster/member/member.h"
+#include "cluster/view/flap.h"
 
 struct cluster_waiter;
 
@@ -61,9 +63,14 @@ struct cluster_api {
 	bool starting;  /* corosync */
 	bool reloading;
 	bool asking; /* a peer for its list of nodes */
+	uint64_t measure_next_ns;
+	bool measuring;             /* which token our corosync has; */
+	uint32_t corosync_token_ms; /* 0 = not known; while measuring: the thread's */
 	uint32_t ask_next;
 	uint32_t start_count; /* since corosync was seen last */
 	uint64_t start_next_ns;
+	struct flap flap;
+	uint64_t back_ns; /* corosync is left alone until then; 0 = not */
 	uint64_t reload_next_ns;
 	struct cluster_join *join;   /* owned; a joining under way */
 	struct cluster_check *check; /* owned; a check under way */
@@ -120,6 +127,9 @@ bool cluster_is_local(struct api_req *req);
 
 void cluster_sync(struct cluster_api *api);
 
+/* Says that this node is in no cluster, and what to do about it. -ENOENT. */
+int cluster_none(struct errbuf *eb);
+
 /* The database may be written: a majority is here. */
 bool cluster_is_active(const struct cluster_api *api, struct errbuf *eb);
 
@@ -141,6 +151,9 @@ void cluster_propose(struct cluster_api *api, struct db_cmd *cmd, const char *wh
 
 /* The same for who votes in the log. */
 void cluster_configure(struct cluster_api *api, const struct view_config *config);
+
+/* The same for the functional level, by one. */
+void cluster_raise(struct cluster_api *api);
 
 /* A version more of the list of nodes, if it is still @version. */
 void cluster_bump(struct db_cmd *cmd, uint64_t version);
@@ -189,6 +202,8 @@ enum api_then cluster_on_evict(struct api_req *req, void *arg);
 /* ---- cluster_show.c ---- */
 
 json_t *cluster_show(const struct cluster_api *api);
+/* The name of a node by its number; NULL = there is none. */
+const char *cluster_node_name(const struct cluster_api *api, uint32_t nodeid);
 enum api_then cluster_on_show(struct api_req *req, void *arg);
 enum api_then cluster_on_nodes(struct api_req *req, void *arg);
 enum api_then cluster_on_node(struct api_req *req, void *arg);

@@ -451,7 +451,7 @@ enum api_then cluster_on_token(struct api_req *req, void *arg)
 		return API_ANSWERED;
 	}
 	if (api->member == NULL) {
-		err = errbuf_set(&eb, -ENOENT, "this node is in no cluster");
+		err = cluster_none(&eb);
 		errbuf_hint(&eb, "godwit cluster create forms one");
 	} else if (!tls_name_valid(name)) {
 		err = errbuf_set(&eb, -EINVAL, "'%s' cannot be a node's name", name);
@@ -587,7 +587,7 @@ static int poll_admit(struct cluster_waiter *w, json_t **answer, struct errbuf *
 	int err;
 
 	if (api->member == NULL) {
-		return errbuf_set(eb, -ENOENT, "this node is in no cluster");
+		return cluster_none(eb);
 	}
 	setting = db_get(member_db(api->member), DB_SETTING, "cluster");
 	if (!cluster_is_active(api, NULL) || setting == NULL) {

@@ -289,13 +289,15 @@ static int evict_check(const struct cluster_api *api, const char *name, struct e
 	const struct db_object *o;
 
 	if (api->member == NULL || api->leaving) {
-		return errbuf_set(eb, -ENOENT, "this node is in no cluster");
+		return cluster_none(eb);
 	}
 	if (!cluster_is_active(api, eb)) {
 		return -EAGAIN;
 	}
 	if (db_get(member_db(api->member), DB_NODE, name) == NULL) {
-		return errbuf_set(eb, -ENOENT, "there is no node %s in the cluster", name);
+		(void)errbuf_set(eb, -ENOENT, "there is no node %s in the cluster", name);
+		errbuf_hint(eb, "godwit node list shows those there are");
+		return -ENOENT;
 	}
 	if (db_count(member_db(api->member), DB_NODE) == 1) {
 		(void)errbuf_set(eb, -EBUSY, "%s is the last node", name);
@@ -383,7 +385,7 @@ enum api_then cluster_on_remove(struct api_req *req, void *arg)
 		return API_ANSWERED;
 	}
 	if (!api->present) {
-		err = errbuf_set(&eb, -ENOENT, "this node is in no cluster");
+		err = cluster_none(&eb);
 	} else if (!force && api->conf.count > 1) {
 		err = errbuf_set(&eb, -EBUSY, "cluster %s has %u nodes", api->conf.name,
 		                 api->conf.count);

@@ -11,223 +11,14 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "bin/godwitd/cluster_int.h"
+#include "bin/godwitd/cluster_quorum_int.h"
 #include "bin/godwitd/cluster_work.h"
 #include "cluster/coro/vote.h"
-#include "cluster/witness/witness_file.h"
 
-#define WITNESS_KEY "witness"
-#define WITNESS_WANTED "wanted"
 #define WITNESS_LEAVING "leaving"
-#define LOOK_NS (5 * NS_PER_S)
-#define LOOK_SOON_NS NS_PER_S
-#define VOTE_AGAIN_NS (2 * NS_PER_S)
-#define VOTE_TIMEOUT_NS (5 * NS_PER_S)
-#define VOTE_DELAY_NS NS_PER_S /* the half with the first node of the list is the first to ask */
 #define SET_WAIT_NS (60 * NS_PER_S)
 #define FORCE_WAIT_NS (60 * NS_PER_S)
 #define FORCE_VERSION_STEP 1000u /* no list of nodes that others may have made comes up to that */
-#define PLACE_MAX 1024u
-
-/* What a thread does with the witness; its own while running. */
-struct quorum_job {
-	struct cluster_quorum *q;
-	bool running;
-	char path[PLACE_MAX];
-	struct witness_place place;
-	struct witness_claim claim;
-	uint64_t key; /* what the vote is for */
-};
-
-struct cluster_quorum {
-	struct cluster_api *api; /* back pointer */
-	struct coro_vote *vote;  /* owned */
-	struct quorum_job look;
-	struct quorum_job ask;
-	struct quorum_job make;
-	uint64_t look_next_ns;
-	struct guid seen; /* the witness that we saw when we looked last; nil = not */
-	struct errbuf look_eb;
-	uint64_t half_key; /* a half that we are in, since: */
-	uint64_t half_since_ns;
-	uint64_t ask_next_ns;
-	struct errbuf ask_eb;
-	struct guid made; /* a witness that was made and is to be told */
-	int make_err;
-	struct errbuf make_eb;
-	bool forcing;
-	json_t *forced; /* owned: names of the nodes that are given up */
-};
-
-/* ---- looking ---- */
-
-static const struct db_object *witness_object(const struct cluster_api *api)
-{
-	return api->member != NULL ? db_get(member_db(api->member), DB_WITNESS, WITNESS_KEY) : NULL;
-}
-
-static bool witness_uuid(const json_t *doc, struct guid *out)
-{
-	return guid_parse(cluster_text(doc, "uuid"), out) == 0;
-}
-
-/* Where it is, for a job. False: not in a form that we know. */
-static bool job_place(struct quorum_job *job, const struct cluster_api *api, const json_t *doc)
-{
-	const char *type = cluster_text(doc, "type");
-
-	(void)snprintf(job->path, sizeof(job->path), "%s", cluster_text(doc, "path"));
-	job->place = (struct witness_place){.path = job->path,
-	                                    .folder = strcmp(type, "share") == 0,
-	                                    .head = {.cluster = api->conf.cluster}};
-	return (job->place.folder || strcmp(type, "disk") == 0) &&
-	       witness_uuid(doc, &job->place.head.witness);
-}
-
-static int run_look(void *arg, struct errbuf *eb)
-{
-	struct quorum_job *job = arg;
-
-	return witness_file_check(&job->place, NULL, eb);
-}
-
-static void on_looked(void *arg, int err, const struct errbuf *eb)
-{
-	struct quorum_job *job = arg;
-	struct cluster_quorum *q = job->q;
-
-	job->running = false;
-	q->look_next_ns = clock_now_ns() + (err == 0 ? LOOK_NS : LOOK_SOON_NS);
-	if (err != 0 && strcmp(q->look_eb.text, eb->text) != 0) {
-		log_warn(CLUSTER_TAG, "the witness cannot be reached text=\"%s\"", eb->text);
-	} else if (err == 0 && q->look_eb.text[0] != '\0') {
-		log_info(CLUSTER_TAG, "the witness can be reached again");
-	}
-	q->seen = (struct guid){{0}};
-	q->look_eb = *eb;
-	if (err == 0) {
-		q->seen = job->place.head.witness;
-		q->look_eb = (struct errbuf){0};
-	}
-	if (!q->api->stopped) {
-		loop_timer_arm(q->api->tick, 0);
-	}
-}
-
-static void quorum_look(struct cluster_quorum *q)
-{
-	const struct db_object *o = witness_object(q->api);
-
-	if (o == NULL) {
-		q->seen = (struct guid){{0}};
-		q->look_eb = (struct errbuf){0};
-		q->look_next_ns = 0;
-	} else if (!q->look.running && clock_now_ns() >= q->look_next_ns &&
-	           job_place(&q->look, q->api, o->doc)) {
-		q->look.running =
-			cluster_work_start(q->api->works, run_look, on_looked, &q->look) == 0;
-	}
-}
-
-/* ---- asking for the vote ---- */
-
-static int run_ask(void *arg, struct errbuf *eb)
-{
-	struct quorum_job *job = arg;
-
-	return witness_file_vote(&job->place, &job->claim, VOTE_TIMEOUT_NS, eb);
-}
-
-static void on_asked(void *arg, int err, const struct errbuf *eb)
-{
-	struct quorum_job *job = arg;
-	struct cluster_quorum *q = job->q;
-
-	job->running = false;
-	q->ask_next_ns = clock_now_ns() + VOTE_AGAIN_NS;
-	if (err != 0) {
-		if (strcmp(q->ask_eb.text, eb->text) != 0) {
-			log_warn(CLUSTER_TAG, "the witness does not vote for us text=\"%s\"",
-			         eb->text);
-		}
-		q->ask_eb = *eb;
-		return;
-	}
-	q->ask_eb = (struct errbuf){0};
-	log_info(CLUSTER_TAG, "the witness votes for us epoch=%llu",
-	         (unsigned long long)job->claim.epoch);
-	if (!q->api->stopped && q->api->member != NULL) {
-		member_grant(q->api->member, job->key, false);
-	}
-}
-
-/* Who we are, in the words of the witness. */
-static void claim_of(const struct view *view, uint32_t nodeid, struct witness_claim *claim)
-{
-	*claim = (struct witness_claim){.nodeid = nodeid,
-	                                .last_epoch = view->members[view->best].hello.last_epoch};
-	guid_random(&claim->id);
-	for (uint32_t i = 0; i < view->count; i++) {
-		const struct view_member *m = &view->members[i];
-		uint64_t top;
-
-		if (!m->said || m->skipped) {
-			continue;
-		}
-		top = m->hello.promised > m->hello.last_epoch ? m->hello.promised
-		                                              : m->hello.last_epoch;
-		claim->epoch = top + 1 > claim->epoch ? top + 1 : claim->epoch;
-		if (m->votes == 0 || claim->count == WITNESS_NODES_MAX) {
-			continue;
-		}
-		claim->nodes[claim->count++] = m->peer.nodeid;
-		if (m->in_sync) { /* to the front */
-			claim->nodes[claim->count - 1] = claim->nodes[claim->synced];
-			claim->nodes[claim->synced++] = m->peer.nodeid;
-		}
-	}
-}
-
-/* The half with the first node of the list asks at once, so that it is no lottery. */
-static bool ask_now(const struct cluster_quorum *q, const struct view *view, uint64_t now_ns)
-{
-	uint32_t first = UINT32_MAX;
-
-	for (uint32_t i = 0; i < q->api->conf.count; i++) {
-		if (q->api->conf.nodes[i].votes != 0 && q->api->conf.nodes[i].nodeid < first) {
-			first = q->api->conf.nodes[i].nodeid;
-		}
-	}
-	return view_find(view, first) != NULL || now_ns - q->half_since_ns >= VOTE_DELAY_NS;
-}
-
-static void quorum_ask(struct cluster_quorum *q)
-{
-	const struct view *view = member_view(q->api->member);
-	const struct db_object *o = witness_object(q->api);
-	uint64_t now_ns = clock_now_ns();
-	uint64_t key;
-
-	if (view->state != VIEW_MINORITY || !view->half || view->witness || o == NULL) {
-		if (view->state == VIEW_PRIMARY) {
-			q->ask_eb = (struct errbuf){0};
-			q->half_key = 0;
-		}
-		return;
-	}
-	key = view_key(view);
-	if (key != q->half_key) {
-		q->half_key = key;
-		q->half_since_ns = now_ns;
-		q->ask_next_ns = 0;
-	}
-	if (view->leader != q->api->conf.nodeid || q->ask.running || now_ns < q->ask_next_ns ||
-	    !ask_now(q, view, now_ns) || !job_place(&q->ask, q->api, o->doc)) {
-		return;
-	}
-	claim_of(view, q->api->conf.nodeid, &q->ask.claim);
-	q->ask.key = key;
-	q->ask.running = cluster_work_start(q->api->works, run_ask, on_asked, &q->ask) == 0;
-}
 
 /* Our corosync counts the vote as long as the view with it lasts. */
 static void quorum_cast(struct cluster_quorum *q)
@@ -348,8 +139,7 @@ static void quorum_force(struct cluster_quorum *q)
 void cluster_quorum_tick(struct cluster_quorum *q)
 {
 	if (q->api->member != NULL && !q->api->leaving) {
-		quorum_look(q);
-		quorum_ask(q);
+		cluster_witness_tick(q);
 		quorum_force(q);
 	}
 	quorum_cast(q);
@@ -360,15 +150,15 @@ void cluster_quorum_tick(struct cluster_quorum *q)
 void cluster_quorum_told(struct cluster_quorum *q)
 {
 	struct cluster_api *api = q->api;
-	const struct db_object *o = witness_object(api);
+	const struct db_object *o = cluster_witness_object(api);
 	const struct db_object *own = db_get(member_db(api->member), DB_NODE, api->conf.node);
 	char text[GUID_TEXT_SIZE];
 	struct guid uuid;
 	struct db_cmd cmd;
 	json_t *doc;
 
-	if (o == NULL || own == NULL || guid_is_nil(&q->seen) || !witness_uuid(o->doc, &uuid) ||
-	    !guid_equal(&uuid, &q->seen) ||
+	if (o == NULL || own == NULL || guid_is_nil(&q->seen) ||
+	    !cluster_witness_uuid(o->doc, &uuid) || !guid_equal(&uuid, &q->seen) ||
 	    strcmp(cluster_text(own->doc, "witness"), guid_format(&uuid, text)) == 0) {
 		return;
 	}
@@ -503,7 +293,7 @@ bool cluster_quorum_lead(struct cluster_quorum *q)
 {
 	struct cluster_api *api = q->api;
 	const struct view_config *config = member_config(api->member);
-	const struct db_object *o = witness_object(api);
+	const struct db_object *o = cluster_witness_object(api);
 	bool in_log = view_config_witness(config) != 0;
 	uint32_t nodes = view_config_total(config) - view_config_witness(config);
 	bool leaving = o == NULL || strcmp(cluster_text(o->doc, "state"), WITNESS_WANTED) != 0;
@@ -514,7 +304,7 @@ bool cluster_quorum_lead(struct cluster_quorum *q)
 	if (lead_forced(api) || lead_lost(api)) {
 		return true;
 	}
-	if (wanted && !in_log && seen_by_all(api, o->doc) && witness_uuid(o->doc, &uuid)) {
+	if (wanted && !in_log && seen_by_all(api, o->doc) && cluster_witness_uuid(o->doc, &uuid)) {
 		propose_witness_vote(api, &uuid);
 	} else if (wanted && in_log && !in_conf) {
 		propose_witness(api, o, 1);
@@ -548,7 +338,7 @@ static const char *witness_state(const struct cluster_quorum *q, const json_t *d
 
 json_t *cluster_quorum_show(const struct cluster_quorum *q)
 {
-	const struct db_object *o = witness_object(q->api);
+	const struct db_object *o = cluster_witness_object(q->api);
 	const char *why = q->look_eb.text[0] != '\0' ? q->look_eb.text : q->ask_eb.text;
 	struct json_build b;
 	json_t *out = NULL;
@@ -616,7 +406,7 @@ static int poll_make(struct cluster_quorum *q, const json_t *args, struct errbuf
 		propose_made(q, args);
 		return 0;
 	}
-	if (!job_place(&q->make, q->api, args)) {
+	if (!cluster_witness_place(&q->make, q->api, args)) {
 		return errbuf_set(eb, -EINVAL, "no such kind of witness");
 	}
 	q->make.running = cluster_work_start(q->api->works, run_make, on_made, &q->make) == 0;
@@ -661,12 +451,12 @@ static int poll_set(struct cluster_waiter *w, json_t **answer, struct errbuf *eb
 	bool same;
 
 	if (api->member == NULL) {
-		return errbuf_set(eb, -ENOENT, "this node is in no cluster");
+		return cluster_none(eb);
 	}
 	if (!cluster_is_active(api, NULL)) {
 		return 0;
 	}
-	o = witness_object(api);
+	o = cluster_witness_object(api);
 	if (o == NULL) {
 		return strcmp(type, "none") == 0 ? set_done(api->quorum, answer)
 		                                 : poll_make(api->quorum, w->args, eb);
@@ -692,8 +482,18 @@ static int set_read(const struct json_at *at, struct errbuf *eb)
 	if (err == 0) {
 		err = json_get_str(at, "type", 16, &type, eb);
 	}
+	if (err == 0 && strcmp(type, "qdevice") == 0) {
+		(void)errbuf_set(
+			eb, -ENOTSUP,
+			"a vote of corosync-qnetd is no witness: it keeps nothing, and would let "
+			"a node go on that lacks what the other wrote without it");
+		errbuf_hint(eb,
+		            "share:PATH of a folder that the other machine exports and all nodes "
+		            "mount does what is wanted");
+		return -ENOTSUP;
+	}
 	if (err == 0 && strcmp(type, "none") != 0) {
-		err = json_get_str(at, "path", PLACE_MAX - 1, &path, eb);
+		err = json_get_str(at, "path", QUORUM_PLACE_MAX - 1, &path, eb);
 		if (err == 0 && path[0] != '/') {
 			err = errbuf_set(eb, -EINVAL, "'%s' is no absolute path", path);
 		}
@@ -724,7 +524,7 @@ enum api_then cluster_on_witness(struct api_req *req, void *arg)
 	}
 	err = set_read(&at, &eb);
 	if (err == 0 && api->member == NULL) {
-		err = errbuf_set(&eb, -ENOENT, "this node is in no cluster");
+		err = cluster_none(&eb);
 	} else if (err == 0 && !cluster_is_active(api, &eb)) {
 		err = -EAGAIN;
 	} else if (err == 0 && api->quorum->make.running) {
@@ -746,7 +546,7 @@ static int poll_force(struct cluster_waiter *w, json_t **answer, struct errbuf *
 	struct cluster_api *api = w->api;
 
 	if (api->member == NULL) {
-		return errbuf_set(eb, -ENOENT, "this node is in no cluster");
+		return cluster_none(eb);
 	}
 	if (!cluster_is_active(api, NULL)) {
 		return api->quorum->forcing || member_view(api->member)->state == VIEW_PRIMARY
@@ -776,7 +576,7 @@ enum api_then cluster_on_force(struct api_req *req, void *arg)
 	}
 	err = json_get_array(&at, "off", CLUSTER_NODES_MAX, &names, &eb);
 	if (err == 0 && (api->member == NULL || api->leaving)) {
-		err = errbuf_set(&eb, -ENOENT, "this node is in no cluster");
+		err = cluster_none(&eb);
 	} else if (err == 0 && member_view(api->member)->state != VIEW_MINORITY) {
 		(void)errbuf_set(&eb, -EBUSY, "%s",
 		                 cluster_is_active(api, NULL)

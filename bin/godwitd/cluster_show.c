@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "bin/godwitd/cluster_int.h"
 #include "bin/godwitd/peer.h"
+#include "cluster/ha/maint.h"
 #include "cluster/role/role_table.h"
 
 #define CHECK_CALL_MS 5000u
@@ -43,8 +44,14 @@ static json_t *show_runs(const struct cluster_api *api, const json_t *node)
 	     r = role_table_next(t, r->id)) {
 		vms += r->owner.node == n->id;
 	}
-	return json_pack("{s:s,s:I,s:s,s:I,s:b}", "state", role_node_state_name(n->state), "run",
-	                 (json_int_t)n->inc, "drain", drains[n->drain], "vms", vms, "lease_proof",
+	struct maint_drain drain = {0};
+
+	if (n->drain != ROLE_DRAIN_NONE) {
+		(void)maint_drain_get(member_db(api->member), n->id, &drain);
+	}
+	return json_pack("{s:s,s:I,s:s,s:I,s:I,s:b}", "state", role_node_state_name(n->state),
+	                 "run", (json_int_t)n->inc, "drain", drains[n->drain], "drain_total",
+	                 (json_int_t)json_array_size(drain.vms), "vms", vms, "lease_proof",
 	                 n->lease_proof);
 }
 
@@ -89,8 +96,7 @@ static void show_nodes(const struct cluster_api *api, struct json_build *b)
 	json_add_build(b, "nodes", &list);
 }
 
-/* The name behind a number; NULL = none. */
-static const char *node_name(const struct cluster_api *api, uint32_t nodeid)
+const char *cluster_node_name(const struct cluster_api *api, uint32_t nodeid)
 {
 	const struct db *db = member_db(api->member);
 
@@ -120,7 +126,7 @@ static void show_quorum(const struct cluster_api *api, struct json_build *b)
 	json_add_u64(b, "votes_total", total);
 	json_add_u64(b, "votes_needed", total / 2 + 1);
 	json_add_u64(b, "epoch", s.epoch);
-	json_add_str(b, "leader", node_name(api, s.leader));
+	json_add_str(b, "leader", cluster_node_name(api, s.leader));
 	json_add_u64(b, "ring", view->ring.seq);
 	json_add(b, "witness", cluster_quorum_show(api->quorum));
 }
@@ -219,6 +225,7 @@ enum api_then cluster_on_node(struct api_req *req, void *arg)
 	o = db_get(member_db(api->member), DB_NODE, name);
 	if (o == NULL) {
 		(void)errbuf_set(&eb, -ENOENT, "there is no node %s in the cluster", name);
+		errbuf_hint(&eb, "godwit node list shows those there are");
 		return api_reply_errno(req, -ENOENT, &eb);
 	}
 	member_status(api->member, &s);

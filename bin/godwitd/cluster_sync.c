@@ -23,7 +23,11 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "bin/godwitd/cluster_int.h"
+#include "bin/godwitd/cluster_timing.h"
 #include "bin/godwitd/peer.h"
+#include "cluster/coro/coro.h"
+
+#define MEASURE_AGAIN_NS NS_PER_S
 
 /* ---- looking ---- */
 
@@ -44,6 +48,13 @@ uint64_t cluster_conf_version(const struct cluster_api *api)
 	const struct db_object *o = db_get(member_db(api->member), DB_SETTING, "cluster");
 
 	return o != NULL ? number_of(o->doc, "conf_version") : 0;
+}
+
+int cluster_none(struct errbuf *eb)
+{
+	(void)errbuf_set(eb, -ENOENT, "this node is in no cluster");
+	errbuf_hint(eb, "godwit cluster create forms one");
+	return -ENOENT;
 }
 
 bool cluster_is_active(const struct cluster_api *api, struct errbuf *eb)
@@ -159,6 +170,17 @@ void cluster_configure(struct cluster_api *api, const struct view_config *config
 	api->proposing = err == 0;
 	if (err != 0 && err != -EAGAIN && err != -ENOTCONN) {
 		log_warn(CLUSTER_TAG, "votes in the log not changed error=%s",
+		         strerrorname_np(-err));
+	}
+}
+
+void cluster_raise(struct cluster_api *api)
+{
+	int err = member_raise(api->member, CLUSTER_PROPOSE_NS, on_proposed, api);
+
+	api->proposing = err == 0;
+	if (err != 0 && err != -EAGAIN && err != -ENOTCONN) {
+		log_warn(CLUSTER_TAG, "functional level not raised error=%s",
 		         strerrorname_np(-err));
 	}
 }
@@ -303,6 +325,29 @@ static bool lead_node(struct cluster_api *api, const struct db_object *node)
 	return true;
 }
 
+/* Another token is asked for: the next step. Returns whether something was to be done. */
+static bool lead_timing(struct cluster_api *api)
+{
+	const struct db *db = member_db(api->member);
+	struct cluster_timing_seen seen;
+	struct cluster_timing ct;
+	struct db_cmd cmd;
+	const char *what;
+
+	if (!cluster_timing_get(db, &ct) || !ct.changing) {
+		return false;
+	}
+	cluster_timing_look(db, member_view(api->member), ct.token_ms, &seen);
+	db_cmd_init(&cmd);
+	what = cluster_timing_step(db, &seen, true, &cmd);
+	if (what == NULL) {
+		db_cmd_fini(&cmd);
+		return false;
+	}
+	cluster_propose(api, &cmd, what);
+	return true;
+}
+
 static void sync_lead(struct cluster_api *api)
 {
 	const struct db *db = member_db(api->member);
@@ -314,7 +359,7 @@ static void sync_lead(struct cluster_api *api)
 		}
 		return;
 	}
-	if (!cluster_settled(api, &who) || cluster_quorum_lead(api->quorum)) {
+	if (!cluster_settled(api, &who) || cluster_quorum_lead(api->quorum) || lead_timing(api)) {
 		return;
 	}
 	for (size_t i = 0; i < db_count(db, DB_NODE); i++) {
@@ -330,6 +375,14 @@ static int run_reload(void *arg, struct errbuf *eb)
 {
 	(void)arg;
 	return corosync_reload(eb);
+}
+
+/* The token that corosync has is looked at anew. While it is looked at it is the thread's. */
+static void sync_forget(struct cluster_api *api)
+{
+	if (!api->measuring) {
+		api->corosync_token_ms = 0;
+	}
 }
 
 static void on_reloaded(void *arg, int err, const struct errbuf *eb)
@@ -358,6 +411,8 @@ static void on_reloaded(void *arg, int err, const struct errbuf *eb)
 		api->reload_next_ns = clock_now_ns() + CLUSTER_RESTART_NS;
 		return;
 	}
+	api->measure_next_ns = 0;
+	sync_forget(api);
 	log_info(CLUSTER_TAG, "corosync.conf loaded version=%llu nodes=%u",
 	         (unsigned long long)api->conf.version, api->conf.count);
 	loop_timer_arm(api->tick, 0);
@@ -389,6 +444,70 @@ static void sync_conf(struct cluster_api *api)
 	}
 	api->conf = conf;
 	api->reloading = true;
+}
+
+/* ---- which token corosync has ---- */
+
+static int run_measure(void *arg, struct errbuf *eb)
+{
+	struct cluster_api *api = arg;
+	int err = coro_token_ms(&api->corosync_token_ms);
+
+	return err != 0 ? errbuf_sys(eb, err, "corosync's token") : 0;
+}
+
+static void on_measured(void *arg, int err, const struct errbuf *eb)
+{
+	struct cluster_api *api = arg;
+
+	api->measuring = false;
+	if (err != 0) {
+		api->corosync_token_ms = 0;
+		log_debug(CLUSTER_TAG, "token not known text=\"%s\"", eb->text);
+	} else if (!api->stopped) {
+		loop_timer_arm(api->tick, 0);
+	}
+}
+
+/* Not what its file says: what it runs with. Asked for anew after each loading, and while it is not
+ * what it should be. */
+static void sync_measure(struct cluster_api *api)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (member_view(api->member)->state == VIEW_DOWN) {
+		sync_forget(api); /* the next one may have been started with anything */
+	}
+	if (api->measuring || api->reloading || member_view(api->member)->state == VIEW_DOWN ||
+	    api->corosync_token_ms == api->conf.token_ms || now_ns < api->measure_next_ns) {
+		return;
+	}
+	api->measure_next_ns = now_ns + MEASURE_AGAIN_NS;
+	api->measuring = cluster_work_start(api->works, run_measure, on_measured, api) == 0;
+}
+
+/* Tell the others which delays we have. */
+static void sync_told_timing(struct cluster_api *api)
+{
+	const struct db_object *o = db_get(member_db(api->member), DB_NODE, api->conf.node);
+	const struct view_member *m = view_find(member_view(api->member), api->conf.nodeid);
+	const struct cluster_hooks *hooks = api->cfg.hooks;
+	uint32_t lease_ms = hooks != NULL ? hooks->lease_ms(hooks->arg) : 0;
+	char text[GUID_TEXT_SIZE];
+	struct db_cmd cmd;
+	json_t *doc;
+
+	if (o == NULL || m == NULL || api->measuring || api->reloading ||
+	    api->corosync_token_ms == 0 ||
+	    !cluster_timing_told(o->doc, lease_ms, api->corosync_token_ms,
+	                         guid_format(&m->hello.incarnation, text), &doc)) {
+		return;
+	}
+	db_cmd_init(&cmd);
+	db_cmd_merge(&cmd, DB_NODE, o->key, doc);
+	db_cmd_if_version(&cmd, o->version);
+	json_decref(doc);
+	cluster_propose(api, &cmd, "which delays we have");
 }
 
 /* Tell the others which version our corosync has. */
@@ -470,6 +589,7 @@ static void take_conf(struct cluster_api *api, json_t *answer)
 		log_info(CLUSTER_TAG, "list of nodes taken over version=%llu",
 		         (unsigned long long)conf.version);
 		api->conf = conf;
+		api->flap.rings = 0; /* rings with the old one say nothing about links */
 	}
 	/* It runs, among those who were told by force to go on without the others. */
 	if (err == 0 && member_view(api->member)->state != VIEW_DOWN) {
@@ -497,7 +617,7 @@ static void on_conf(void *arg, int err, json_t *answer, const struct errbuf *eb)
 	} else if (!api->reloading) {
 		take_conf(api, answer);
 	}
-	if (member_view(api->member)->state == VIEW_DOWN) {
+	if (member_view(api->member)->state == VIEW_DOWN && api->back_ns == 0) {
 		start_now(api);
 	}
 }
@@ -526,10 +646,57 @@ static void sync_ask(struct cluster_api *api)
 	api->asking = peer_call(api->cfg.peers, &call, on_conf, api, &eb) == 0;
 }
 
+static int run_go_back(void *arg, struct errbuf *eb)
+{
+	const struct cluster_api *api = arg;
+
+	return corosync_stop(api->cfg.corosync, eb);
+}
+
+static void on_gone_back(void *arg, int err, const struct errbuf *eb)
+{
+	struct cluster_api *api = arg;
+
+	api->starting = false;
+	if (err != 0) {
+		log_warn(CLUSTER_TAG, "corosync not stopped text=\"%s\"", eb->text);
+	}
+}
+
+/* Is it us who break the others' rings? Then we are better off without corosync for a while. */
+static void sync_flap(struct cluster_api *api, uint64_t now_ns)
+{
+	uint64_t leave_ns =
+		flap_look(&api->flap, member_view(api->member), member_config(api->member), now_ns);
+
+	if (leave_ns == 0 || api->starting) {
+		return;
+	}
+	(void)errbuf_set(
+		&api->trouble, -EHOSTUNREACH,
+		"this node is out for %llu s: it hears some nodes, but not all, and breaks "
+		"their ring",
+		(unsigned long long)(leave_ns / NS_PER_S));
+	errbuf_hint(&api->trouble,
+	            "look for a broken link between it and a node that it does not see");
+	log_warn(CLUSTER_TAG, "stops corosync for a while, in the others' interest seconds=%llu",
+	         (unsigned long long)(leave_ns / NS_PER_S));
+	api->back_ns = now_ns + leave_ns;
+	api->starting = cluster_work_start(api->works, run_go_back, on_gone_back, api) == 0;
+}
+
 static void sync_corosync(struct cluster_api *api)
 {
 	uint64_t now_ns = clock_now_ns();
 
+	sync_flap(api, now_ns);
+	if (api->back_ns != 0) {
+		if (now_ns < api->back_ns) {
+			return;
+		}
+		api->back_ns = 0;
+		api->trouble = (struct errbuf){0};
+	}
 	if (cluster_is_active(api, NULL)) {
 		api->start_count = 0;
 		if (api->refused) {
@@ -590,6 +757,7 @@ void cluster_sync(struct cluster_api *api)
 		return;
 	}
 	sync_conf(api);
+	sync_measure(api);
 	member_status(api->member, &s);
 	if (s.state != RSM_ACTIVE || s.stale) {
 		return;
@@ -597,6 +765,9 @@ void cluster_sync(struct cluster_api *api)
 	cluster_admissions_sync(api);
 	if (!api->proposing) {
 		sync_told(api);
+	}
+	if (!api->proposing) {
+		sync_told_timing(api);
 	}
 	if (!api->proposing) {
 		cluster_trust_sync(api);

@@ -139,18 +139,18 @@ void cluster_trust_expel(struct cluster_api *api)
 
 /* ---- the CA's key ---- */
 
-static int ca_seal(const struct cluster_api *api, struct tls_seal *seal, struct errbuf *eb)
+int cluster_seal_key(const char *dir, const char *label, struct tls_seal *seal, struct errbuf *eb)
 {
 	char path[CLUSTER_PATH_MAX + 16];
 	char *authkey = NULL;
 	size_t len = 0;
 	int err;
 
-	(void)snprintf(path, sizeof(path), "%s/authkey", api->dir);
-	seal->label = CA_LABEL;
+	(void)snprintf(path, sizeof(path), "%s/authkey", dir);
+	seal->label = label;
 	err = fs_read(path, CLUSTER_AUTHKEY_BYTES, &authkey, &len, eb);
 	if (err == 0) {
-		err = hash_hmac_sha256(authkey, len, CA_LABEL, sizeof(CA_LABEL) - 1, seal->key);
+		err = hash_hmac_sha256(authkey, len, label, strlen(label), seal->key);
 		hash_wipe(authkey, len);
 	}
 	free(authkey);
@@ -169,7 +169,7 @@ static int ca_key(void *arg, char **pem, struct errbuf *eb)
 	if (o == NULL) {
 		return -ENOENT;
 	}
-	err = ca_seal(api, &seal, eb);
+	err = cluster_seal_key(api->dir, CA_LABEL, &seal, eb);
 	if (err == 0) {
 		err = tls_unseal(&seal, cluster_text(o->doc, "sealed"), pem, eb);
 	}
@@ -203,7 +203,7 @@ static void sync_ca(struct cluster_api *api)
 	}
 	err = cert_api_ca_key(api->cfg.certs, &pem, &eb);
 	if (err == 0) {
-		err = ca_seal(api, &seal, &eb);
+		err = cluster_seal_key(api->dir, CA_LABEL, &seal, &eb);
 	}
 	if (err == 0) {
 		err = tls_seal(&seal, pem, &sealed, &eb);

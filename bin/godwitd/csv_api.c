@@ -12,97 +12,28 @@
 #include "bin/godwitd/csv_wire_int.h"
 
 #define LABEL_MAX 63u
-#define PROPOSE_NS (10 * NS_PER_S)
-#define COUNTER "csv-volumes"
 
-/* ---- requests that wait for the log ---- */
-
-static void change_end(struct csv_change *c, int err, const struct errbuf *eb)
+static void volumes_taken(const char *name, struct errbuf *eb)
 {
-	struct api_req *req = c->req;
-
-	c->req = NULL;
-	if (req != NULL && err != 0) {
-		(void)api_reply_errno(req, err, eb);
-	} else if (req != NULL) {
-		(void)api_reply(req, 200, json_pack("{s:s}", "name", c->name));
-	}
-}
-
-static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
-{
-	struct csv_change *c = arg;
-	struct errbuf eb = {0};
-	int err = 0;
-
-	if (outcome == RSM_UNKNOWN) {
-		err = errbuf_set(
-			&eb, -ETIMEDOUT,
-			"the cluster did not answer in time: it may have been done or not");
-	} else if (result->status != 0) {
-		err = errbuf_set(&eb, -EBUSY, "the cluster's volumes changed at the same time");
-		errbuf_hint(&eb, "ask again");
-	}
-	change_end(c, err, &eb);
-	c->used = false;
-}
-
-static void on_gone(void *arg)
-{
-	change_end(arg, -ECANCELED, NULL); /* the change goes on */
+	(void)name;
+	(void)errbuf_set(eb, -EBUSY, "the cluster's volumes changed at the same time");
 }
 
 void csv_wire_stop(struct csv_wire *w)
 {
-	for (uint32_t i = 0; w != NULL && i < CSV_CHANGES_MAX; i++) {
-		struct errbuf eb = {0};
-
-		(void)errbuf_set(&eb, -ECANCELED, "godwitd is stopping");
-		change_end(&w->changes[i], -ECANCELED, &eb);
-		/* The member forgets what it was asked, or has said so. */
-		w->changes[i].used = w->changes[i].used && w->place.member != NULL;
+	if (w != NULL) {
+		asked_changes_stop(&w->changes, w->place.member);
 	}
-}
-
-/* @cmd is ended and freed here, the request answered. */
-static enum api_then change_begin(struct csv_wire *w, struct api_req *req, const char *name,
-                                  struct db_cmd *cmd)
-{
-	struct csv_change *c = NULL;
-	struct errbuf eb = {0};
-	int err;
-
-	for (uint32_t i = 0; i < CSV_CHANGES_MAX && c == NULL; i++) {
-		c = !w->changes[i].used ? &w->changes[i] : NULL;
-	}
-	err = c != NULL ? db_cmd_end(cmd) : -EBUSY;
-	if (err == 0) {
-		err = member_propose(w->place.member, cmd, PROPOSE_NS, on_changed, c);
-	}
-	db_cmd_fini(cmd);
-	if (err != 0) {
-		if (err == -ENOTCONN || err == -EAGAIN) {
-			(void)errbuf_set(&eb, err, "the cluster has no quorum here");
-			errbuf_hint(&eb, "godwit cluster status shows which nodes are missing");
-		}
-		return api_reply_errno(req, err, &eb);
-	}
-	c->wire = w;
-	c->req = req;
-	c->used = true;
-	(void)snprintf(c->name, sizeof(c->name), "%s", name);
-	api_req_on_gone(req, on_gone, c);
-	return API_LATER;
 }
 
 /* Nothing came or went since we looked. */
-static void count(const struct db *db, struct db_cmd *cmd)
+void csv_wire_count(const struct db *db, struct db_cmd *cmd)
 {
-	const struct db_object *o = db_get(db, DB_SETTING, COUNTER);
+	const struct db_object *o = db_get(db, DB_SETTING, CSV_COUNTER);
 	json_t *doc = json_pack("{s:I}", "changes",
 	                        (json_int_t)(o != NULL ? csv_number(o->doc, "changes") + 1 : 1));
 
-	db_cmd_put(cmd, DB_SETTING, COUNTER, doc);
+	db_cmd_put(cmd, DB_SETTING, CSV_COUNTER, doc);
 	if (o != NULL) {
 		db_cmd_if_version(cmd, o->version);
 	} else {
@@ -115,15 +46,8 @@ static void count(const struct db *db, struct db_cmd *cmd)
 
 static bool in_cluster(const struct csv_wire *w, struct api_req *req)
 {
-	struct errbuf eb = {0};
-
-	if (w->place.member != NULL) {
-		return true;
-	}
-	(void)errbuf_set(&eb, -ENOTCONN, "this host is in no cluster");
-	errbuf_hint(&eb, "godwit csv add uses a volume on this host alone");
-	(void)api_reply_errno(req, -ENOTCONN, &eb);
-	return false;
+	return asked_in_cluster(w->place.member, req,
+	                        "godwit csv add uses a volume on this host alone");
 }
 
 static enum api_then on_list(struct api_req *req, void *arg)
@@ -140,7 +64,9 @@ static enum api_then on_list(struct api_req *req, void *arg)
 		(void)json_array_append_new(list, row);
 	}
 	return api_reply(req, 200,
-	                 json_pack("{s:b,s:o}", "cluster", (int)(db != NULL), "volumes", list));
+	                 json_pack("{s:b,s:o,s:o}", "cluster", (int)(db != NULL), "volumes", list,
+	                           "left",
+	                           db != NULL ? csv_left_list(w->place.member) : json_array()));
 }
 
 static int parse(const json_t *body, const char **name, const char **device, const char **id,
@@ -206,6 +132,20 @@ static uint32_t free_number(const struct db *db, const char *name, const char *i
 	return number;
 }
 
+/* It was evicted before, and may be used again. Returns 0; -EBUSY. */
+static int check_left(struct member *m, const struct db_object *left, struct errbuf *eb)
+{
+	uint32_t nodeid = 0;
+
+	if (left == NULL || csv_left_clear(m, left, &nodeid)) {
+		return 0;
+	}
+	(void)errbuf_set(eb, -EBUSY, "it was evicted, and node %u may still have it open", nodeid);
+	errbuf_hint(eb, "A node that answers has closed it within seconds: ask again. One that "
+	                "does not must come back or be fenced.");
+	return -EBUSY;
+}
+
 static enum api_then on_create(struct api_req *req, void *arg)
 {
 	struct csv_wire *w = arg;
@@ -214,6 +154,8 @@ static enum api_then on_create(struct api_req *req, void *arg)
 	const char *id = "";
 	struct errbuf eb = {0};
 	struct db_cmd cmd;
+	const struct db_object *left;
+	uint64_t term;
 	uint32_t number;
 	json_t *doc;
 	int err;
@@ -229,27 +171,51 @@ static enum api_then on_create(struct api_req *req, void *arg)
 	if (number == 0) {
 		return api_reply_errno(req, -EEXIST, &eb);
 	}
+	left = csv_left_find(member_db(w->place.member), id);
+	err = check_left(w->place.member, left, &eb);
+	if (err != 0) {
+		return api_reply_errno(req, err, &eb);
+	}
+	term = left != NULL ? csv_number(left->doc, "term") : 1;
 	doc = json_pack("{s:s,s:s,s:I,s:I,s:I,s:I}", "device", device, "id", id, "number",
-	                (json_int_t)number, "term", (json_int_t)1, "coordinator", (json_int_t)0,
+	                (json_int_t)number, "term", (json_int_t)term, "coordinator", (json_int_t)0,
 	                "run", (json_int_t)0);
 	db_cmd_init(&cmd);
 	db_cmd_put(&cmd, DB_VOLUME, name, doc);
 	db_cmd_if_absent(&cmd);
-	count(member_db(w->place.member), &cmd);
+	if (left != NULL) {
+		db_cmd_delete(&cmd, DB_SETTING, left->key);
+		db_cmd_if_version(&cmd, left->version);
+	}
+	csv_wire_count(member_db(w->place.member), &cmd);
 	json_decref(doc);
-	return change_begin(w, req, name, &cmd);
+	return asked_change_begin(&w->changes, w->place.member, req, name, &cmd);
+}
+
+/* Does the document of a VM say that it uses the volume? */
+static bool notes(const json_t *doc, uint64_t number)
+{
+	const json_t *list = json_object_get(json_object_get(doc, "ha"), "volumes");
+	bool found = false;
+
+	for (size_t i = 0; number != 0 && i < json_array_size(list); i++) {
+		found = found || json_integer_value(json_array_get(list, i)) == (json_int_t)number;
+	}
+	return found;
 }
 
 /* A VM of the cluster with a file of this volume, or NULL. */
 static const char *used_by(const struct db *db, const char *name)
 {
+	const struct db_object *volume = db_get(db, DB_VOLUME, name);
+	uint64_t number = volume != NULL ? csv_number(volume->doc, "number") : 0;
 	char path[LABEL_MAX + 32];
 
 	(void)snprintf(path, sizeof(path), "/godwit/csv/%.63s/", name);
 	for (size_t i = 0; i < db_count(db, DB_VM); i++) {
 		const struct db_object *o = db_at(db, DB_VM, i);
 		char *text = json_dumps(o->doc, JSON_COMPACT);
-		bool uses = text == NULL || strstr(text, path) != NULL;
+		bool uses = text == NULL || strstr(text, path) != NULL || notes(o->doc, number);
 
 		free(text);
 		if (uses) {
@@ -267,6 +233,7 @@ static enum api_then on_delete(struct api_req *req, void *arg)
 	const char *vm;
 	struct errbuf eb = {0};
 	struct db_cmd cmd;
+	int err;
 
 	if (!in_cluster(w, req)) {
 		return API_ANSWERED;
@@ -284,8 +251,13 @@ static enum api_then on_delete(struct api_req *req, void *arg)
 	db_cmd_init(&cmd);
 	db_cmd_delete(&cmd, DB_VOLUME, name);
 	db_cmd_if_version(&cmd, o->version);
-	count(member_db(w->place.member), &cmd);
-	return change_begin(w, req, name, &cmd);
+	err = csv_left_add(w->place.member, o, &cmd, &eb);
+	if (err != 0) {
+		db_cmd_fini(&cmd);
+		return api_reply_errno(req, err, &eb);
+	}
+	csv_wire_count(member_db(w->place.member), &cmd);
+	return asked_change_begin(&w->changes, w->place.member, req, name, &cmd);
 }
 
 static const struct api_route routes[] = {
@@ -296,5 +268,6 @@ static const struct api_route routes[] = {
 
 int csv_api_routes(struct csv_wire *w, struct api_server *server)
 {
+	w->changes.taken = volumes_taken;
 	return api_server_routes(server, routes, ARRAY_LEN(routes), w);
 }

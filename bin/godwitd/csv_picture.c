@@ -5,8 +5,8 @@
  * what the leader of the view makes of it.
  *
  * A run counts as gone by a proof only: the node's own (role_table: FENCED, or its next run has
- * joined), or its own word that the process ended (csv-run/N, "gone"). Who is merely silent stays a
- * member and a holder.
+ * joined, or its keys were taken away everywhere), or its own word that the process ended
+ * (csv-run/N, "gone"). Who is merely silent stays a member and a holder.
  */
 
 #include <inttypes.h>
@@ -35,12 +35,28 @@ const char *csv_run_key(uint32_t nodeid, char buf[CSV_RUN_KEY_MAX])
 	return buf;
 }
 
+const char *csv_fence_key(uint32_t nodeid, char buf[CSV_RUN_KEY_MAX])
+{
+	(void)snprintf(buf, CSV_RUN_KEY_MAX, "csv-fence/%" PRIu32, nodeid);
+	return buf;
+}
+
 static const json_t *run_doc(struct member *m, uint32_t nodeid)
 {
 	char key[CSV_RUN_KEY_MAX];
 	const struct db_object *o = db_get(member_db(m), DB_SETTING, csv_run_key(nodeid, key));
 
 	return o != NULL ? o->doc : NULL;
+}
+
+/* Its keys are gone from all volumes that there were: nothing of it can be written. */
+static bool cut_off(struct member *m, struct role_at at, const json_t *doc)
+{
+	const struct role_node *n = role_table_node(member_roles(m), at.node);
+	uint64_t sealed = csv_sealed(doc);
+
+	return n != NULL && n->inc == at.inc && n->proof == ROLE_PROOF_STORAGE && sealed != 0 &&
+	       (sealed & ~n->proof_volumes) == 0;
 }
 
 uint64_t csv_run_of(struct member *m, uint32_t nodeid, uint64_t *fenced)
@@ -53,7 +69,7 @@ uint64_t csv_run_of(struct member *m, uint32_t nodeid, uint64_t *fenced)
 	if (run == 0) {
 		return 0;
 	}
-	if (role_table_proven(member_roles(m), at, 0, true)) {
+	if (role_table_proven(member_roles(m), at, 0, true) || cut_off(m, at, doc)) {
 		*fenced = run | CSV_LIFE_MAX;
 		return 0;
 	}
@@ -63,6 +79,20 @@ uint64_t csv_run_of(struct member *m, uint32_t nodeid, uint64_t *fenced)
 	}
 	*fenced = run - 1;
 	return run;
+}
+
+uint64_t csv_fence_of(struct member *m, uint32_t nodeid)
+{
+	char key[CSV_RUN_KEY_MAX];
+	const struct db_object *o = db_get(member_db(m), DB_SETTING, csv_fence_key(nodeid, key));
+	uint64_t by = o != NULL ? csv_number(o->doc, "by_run") : 0;
+	uint64_t gone;
+
+	/* Its coordinators ended with it, and the next ones ask anew. */
+	if (by == 0 || csv_run_of(m, (uint32_t)csv_number(o->doc, "by"), &gone) != by) {
+		return 0;
+	}
+	return csv_number(o->doc, "run");
 }
 
 /* ---- the picture ---- */
@@ -97,8 +127,7 @@ static void add_run(struct json_build *list, uint32_t nodeid, uint64_t run)
 	json_add_build(list, NULL, &b);
 }
 
-static void add_nodes(struct member *m, struct json_build *members, struct json_build *fenced,
-                      struct json_build *holders)
+static void add_nodes(struct member *m, struct json_build *members, struct json_build *fenced)
 {
 	const struct db *db = member_db(m);
 
@@ -114,13 +143,10 @@ static void add_nodes(struct member *m, struct json_build *members, struct json_
 	/* By number: a run outlives the document of its node. */
 	for (uint32_t id = 1; id < CSV_WIRE_NODES; id++) {
 		uint64_t gone;
-		uint64_t run = csv_run_of(m, id, &gone);
 
+		(void)csv_run_of(m, id, &gone);
 		if (gone != 0) {
 			add_run(fenced, id, gone);
-		}
-		if (run != 0) {
-			add_run(holders, id, run);
 		}
 	}
 }
@@ -135,9 +161,11 @@ static bool coordinated(struct member *m, const json_t *doc)
 	       csv_run_of(m, nodeid, &gone) == csv_number(doc, "run");
 }
 
-static void add_volume(struct member *m, struct json_build *list, const struct db_object *o,
-                       json_t *holders)
+static void add_volume(struct member *m, uint32_t nodeid, struct json_build *list,
+                       const struct db_object *o)
 {
+	uint64_t number = csv_number(o->doc, "number");
+	struct json_build holders;
 	struct json_build b;
 
 	json_build_object(&b);
@@ -151,7 +179,19 @@ static void add_volume(struct member *m, struct json_build *list, const struct d
 	/* A term begins when the coordinator of the one before is proven gone, its I/O with it, or
 	 * has closed the journal: csv_lead(), hand_on(). */
 	json_add_bool(&b, "quiet", true);
-	json_add(&b, "holders", json_incref(holders));
+	json_build_array(&holders);
+	for (uint32_t id = 1; id < CSV_WIRE_NODES; id++) {
+		uint64_t gone;
+		uint64_t run = csv_run_of(m, id, &gone);
+
+		if (run != 0 && csv_holds(m, id, number)) {
+			add_run(&holders, id, run);
+		}
+	}
+	json_add_build(&b, "holders", &holders);
+	if (!csv_holds_said(m, nodeid, number)) {
+		json_add_bool(&b, "wait", true); /* earlier versions do not know the word */
+	}
 	json_add_build(list, NULL, &b);
 }
 
@@ -179,46 +219,88 @@ int csv_picture(struct member *m, uint32_t nodeid, const struct timing_cfg *timi
 	struct json_build b;
 	struct json_build members;
 	struct json_build fenced;
-	struct json_build holders;
 	struct json_build volumes;
-	json_t *held = NULL;
-	int err;
 
 	json_build_object(&b);
 	json_build_array(&members);
 	json_build_array(&fenced);
-	json_build_array(&holders);
 	json_build_array(&volumes);
 	json_add_u64(&b, "epoch", role_table_epoch(member_roles(m)));
 	json_add_u64(&b, "self", nodeid);
-	add_nodes(m, &members, &fenced, &holders);
-	err = json_build_end(&holders, &held);
-	for (size_t i = 0; err == 0 && i < db_count(db, DB_VOLUME) && i < CSV_WIRE_VOLUMES; i++) {
-		add_volume(m, &volumes, db_at(db, DB_VOLUME, i), held);
+	add_nodes(m, &members, &fenced);
+	for (size_t i = 0; i < db_count(db, DB_VOLUME) && i < CSV_WIRE_VOLUMES; i++) {
+		add_volume(m, nodeid, &volumes, db_at(db, DB_VOLUME, i));
 	}
-	json_decref(held);
 	json_add_build(&b, "members", &members);
 	json_add_build(&b, "fenced", &fenced);
 	json_add_build(&b, "volumes", &volumes);
 	add_timing(&b, timing);
-	*out = NULL;
-	return err != 0 ? (json_decref(b.value), err) : json_build_end(&b, out);
+	return json_build_end(&b, out);
 }
 
 /* ---- deciding ---- */
 
-uint32_t csv_candidate(struct member *m, uint32_t after)
+uint32_t csv_candidate(struct member *m, const struct csv_search *what)
 {
+	uint32_t found = 0;
+	uint32_t best = 0;
+
 	for (uint32_t i = 1; i < CSV_WIRE_NODES; i++) {
-		uint32_t id = (after + i - 1) % (CSV_WIRE_NODES - 1) + 1;
+		uint32_t id = (what->after + i - 1) % (CSV_WIRE_NODES - 1) + 1;
 		const struct role_node *n = role_table_node(member_roles(m), id);
+		enum csv_path path = csv_path_of(m, id, what->number);
+		uint32_t rank;
 		uint64_t gone;
 
-		if (n != NULL && n->state == ROLE_NODE_UP && csv_run_of(m, id, &gone) != 0) {
-			return id;
+		if (n == NULL || n->state != ROLE_NODE_UP || csv_run_of(m, id, &gone) == 0 ||
+		    path < what->least) {
+			continue;
+		}
+		/* One that is being emptied is better than nobody. */
+		rank = 1 + (uint32_t)path * 2 + (n->drain == ROLE_DRAIN_NONE);
+		if (rank > best) {
+			best = rank;
+			found = id;
 		}
 	}
-	return 0;
+	return found;
+}
+
+/* Shall it go from @nodeid to @to? */
+static bool is_better(struct member *m, uint32_t nodeid, uint32_t to, uint64_t number)
+{
+	const struct role_node *here = role_table_node(member_roles(m), nodeid);
+	const struct role_node *there = role_table_node(member_roles(m), to);
+
+	if (here == NULL || there == NULL || to == nodeid) {
+		return false;
+	}
+	if (csv_path_of(m, nodeid, number) == CSV_PATH_LOST) {
+		return csv_path_of(m, to, number) == CSV_PATH_GOOD;
+	}
+	return here->drain != ROLE_DRAIN_NONE && there->drain == ROLE_DRAIN_NONE &&
+	       csv_path_of(m, to, number) != CSV_PATH_LOST;
+}
+
+const char *csv_to_leave(struct member *m, uint32_t nodeid, uint32_t *to)
+{
+	const struct db *db = member_db(m);
+
+	for (size_t i = 0; i < db_count(db, DB_VOLUME); i++) {
+		const struct db_object *o = db_at(db, DB_VOLUME, i);
+		uint64_t number = csv_number(o->doc, "number");
+		const struct csv_search what = {
+			.number = number, .least = CSV_PATH_UNKNOWN, .after = nodeid};
+
+		if (csv_number(o->doc, "coordinator") != nodeid || !coordinated(m, o->doc)) {
+			continue;
+		}
+		*to = csv_candidate(m, &what);
+		if (is_better(m, nodeid, *to, number)) {
+			return o->key;
+		}
+	}
+	return NULL;
 }
 
 void csv_term(struct member *m, const struct db_object *volume, uint32_t nodeid, struct db_cmd *cmd)
@@ -271,13 +353,14 @@ void csv_lead(struct csv_wire *w)
 	struct member *m = w->place.member;
 	const struct db *db = member_db(m);
 
-	if (db_count(db, DB_VOLUME) != 0) {
+	if (db_count(db, DB_VOLUME) != 0 || csv_left_any(m)) {
 		fence_lost(w);
 	}
 
 	for (size_t i = 0; i < db_count(db, DB_VOLUME) && !w->proposing; i++) {
 		const struct db_object *o = db_at(db, DB_VOLUME, i);
-		uint32_t nodeid = coordinated(m, o->doc) ? 0 : csv_candidate(m, 0);
+		const struct csv_search what = {.number = csv_number(o->doc, "number")};
+		uint32_t nodeid = coordinated(m, o->doc) ? 0 : csv_candidate(m, &what);
 		struct db_cmd cmd;
 
 		if (nodeid != 0) {

@@ -4,7 +4,12 @@
 
 /*
  * event_api - what happened: the last events, and a stream of those to come.
+ *
+ * Events of this host since the service started, and, in a cluster, those of its database in the
+ * order of its log (cluster/member/member_events.h); host's are put between them by their time.
  * GET /v1/events answers {"events":[...]}; with ?follow it goes on, one JSON object per line.
+ * ?vm=, ?node= and ?since= (ns since 1970) choose.
+ *
  * Thread: the loop's.
  */
 
@@ -12,6 +17,7 @@
 #include "base/json.h"
 
 struct api_server;
+struct db;
 struct errbuf;
 struct event_api;
 
@@ -19,6 +25,11 @@ struct event_api;
 #define EVENT_API_STREAMS_MAX 32u
 
 MUST_USE int event_api_create(struct api_server *server, struct event_api **out, struct errbuf *eb);
+
+/* event_api_open() - this host is @node of a cluster. @db: borrowed until event_api_close().
+ * Returns 0; -ENOMEM: its events are not told. */
+MUST_USE int event_api_open(struct event_api *api, struct db *db, const char *node);
+void event_api_close(struct event_api *api);
 
 /* event_api_stop() - end the streams, before the server is destroyed. */
 void event_api_stop(struct event_api *api);

@@ -11,6 +11,7 @@
 #include "base/api/server.h"
 #include "base/errbuf.h"
 #include "base/log.h"
+#include "base/shared_direct.h"
 #include "bin/common/service.h"
 #include "bin/common/version.h"
 #include "bin/godwitd/cert_api.h"
@@ -88,12 +89,17 @@ struct parts {
 	struct move_api *moves;
 	struct ha_api *ha;
 	struct cluster_api *cluster;
+	char direct[SOCKET_PATH_MAX]; /* the volumes' service; likewise */
 	char worker[SOCKET_PATH_MAX]; /* the VMs' program; lives as long as they are served */
 };
 
 static int parts_vms(const struct cli_call *call, const struct service_cfg *cfg,
                      struct service *service, struct parts *p, struct errbuf *eb)
 {
+	bool direct = strcmp(cli_text(call, "volume-io"), "device") == 0;
+
+	(void)snprintf(p->direct, sizeof(p->direct), "%s/" SHARED_DIRECT_SOCKET, cfg->run_dir);
+
 	const struct vm_api_cfg vm_cfg = {
 		.loop = service_loop(service),
 		.server = p->server,
@@ -101,6 +107,7 @@ static int parts_vms(const struct cli_call *call, const struct service_cfg *cfg,
 		.run_dir = cfg->run_dir,
 		.worker_path = worker_path(call, p->worker, sizeof(p->worker)),
 		.worker_uid_base = (uint32_t)cli_number(call, "worker-uid-base", 0),
+		.direct_socket = direct ? p->direct : NULL,
 	};
 
 	return vm_api_create(&vm_cfg, &p->vms, eb);
@@ -150,8 +157,11 @@ static int parts_ha(const struct cli_call *call, const struct service_cfg *cfg,
 		.vms = p->vms,
 		.server = p->server,
 		.jobs = p->jobs,
+		.peers = p->peers,
 		.run_dir = cfg->run_dir,
+		.state_dir = cfg->state_dir,
 		.watchdog = cli_text(call, "watchdog"),
+		.agents_dir = cli_text(call, "fence-agents"),
 	};
 
 	return ha_api_create(&ha_cfg, &p->ha, eb);
@@ -216,10 +226,10 @@ static void parts_destroy(struct parts *p)
 	move_api_stop(p->moves);
 	ha_api_stop(p->ha);
 	cluster_api_stop(p->cluster);
-	ha_api_destroy(p->ha);
 	peers_destroy(p->peers);
 	host_api_stop(p->host);
 	vm_api_stop(p->vms);
+	ha_api_destroy(p->ha); /* whose VMs waited for something were told just now */
 	job_api_stop(p->jobs);
 	api_server_destroy(p->server);
 	cluster_api_destroy(p->cluster);
@@ -300,6 +310,12 @@ static const struct cli_opt opts[] = {
          .preset = "auto",
          .summary = "Who starts corosync on a node of a cluster: systemd by its unit, godwitd "
                     "itself, or somebody else; auto: systemd where it runs."},
+	{.name = "fence-agents",
+         .kind = CLI_TEXT,
+         .value = "DIR",
+         .preset = "/usr/sbin",
+         .source = "file",
+         .summary = "Where the programs are that switch nodes off (godwit fence)."},
 	{.name = "watchdog",
          .kind = CLI_TEXT,
          .value = "FILE|none|assume",
@@ -322,6 +338,14 @@ static const struct cli_opt opts[] = {
          .preset = "1879048192",
          .summary = "The VMs of this host run as the users from here on, each as its own; 0: as "
                     "the user of the service."},
+	{.name = "volume-io",
+         .kind = CLI_CHOICE,
+         .value = "mount|device",
+         .preset = "mount",
+         .summary = "How VMs reach disks on shared volumes: by the mounted files; or what is "
+                    "written already on the volume's device itself, which is faster. Then the "
+                    "process of a VM has the device open: a guest that takes it over reaches "
+                    "the whole volume."},
 	{0},
 };
 

@@ -11,7 +11,10 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "bin/godwitd/cluster_timing.h"
+#include "bin/godwitd/event_api.h"
 #include "bin/godwitd/ha_int.h"
+#include "cluster/flight/flight.h"
 #include "cluster/member/vm_doc.h"
 #include "cluster/timing/timing.h"
 
@@ -28,21 +31,6 @@ static bool assumed(const struct ha_api *api)
 static const char *watchdog_path(const struct ha_api *api)
 {
 	return assumed(api) || strcmp(api->cfg.watchdog, "none") == 0 ? NULL : api->cfg.watchdog;
-}
-
-/* Something of the roles or the view has changed, or time has passed. */
-static void on_ha_changed(void *arg)
-{
-	struct ha_api *api = arg;
-
-	if (!api->stopped) {
-		if (api->moves != NULL) {
-			move_api_look(api->moves);
-		}
-		ha_vms_look(api);
-		ha_req_look(api);
-		ha_drain_look(api);
-	}
 }
 
 /* Does the file contain the word? */
@@ -67,19 +55,87 @@ static bool lease_proof(struct ha_api *api, const struct timing *t)
 	};
 	struct errbuf eb = {0};
 
+	node.watchdog = guard_watchdog(api->guard, &node.watchdog_soft);
+	api->watchdog = node.watchdog;
+	api->watchdog_soft = node.watchdog_soft;
 	if (assumed(api)) {
 		log_warn(HA_TAG,
 		         "the end of this node's lease is taken as a proof that it stopped, "
 		         "without a watchdog: --watchdog assume");
 		return true;
 	}
-	node.watchdog = guard_watchdog(api->guard, &node.watchdog_soft);
 	if (timing_check_node(t, &node, &eb) == 0) {
 		return true;
 	}
 	log_warn(HA_TAG, "no failover without another proof when this node fails why=\"%s\"",
 	         eb.text);
 	return false;
+}
+
+/* The guard is another one, with another watchdog or none: the others must not count on the
+ * first. */
+static void watchdog_look(struct ha_api *api)
+{
+	bool soft;
+	bool open = guard_watchdog(api->guard, &soft);
+
+	if (open != api->watchdog || soft != api->watchdog_soft) {
+		ha_set_lease_proof(api->ha, lease_proof(api, ha_timing(api->ha)));
+	}
+}
+
+/* Somebody asked for another token of corosync: leases that go with it. */
+static void timing_look(struct ha_api *api)
+{
+	struct cluster_timing ct;
+	struct timing_cfg cfg;
+	struct errbuf eb = {0};
+	int err;
+
+	if (!cluster_timing_get(member_db(api->place.member), &ct) ||
+	    ct.lease_token_ms == api->lease_token_ms) {
+		return;
+	}
+	cluster_timing_cfg(&ct, &cfg);
+	err = ha_set_timing(api->ha, &cfg, &eb);
+	if (err == -EAGAIN) {
+		return;
+	}
+	if (err != 0) {
+		log_err(HA_TAG, "leases stay as they are text=\"%s\"", eb.text);
+	} else {
+		log_info(HA_TAG, "leases are for another token token_ms=%u was=%u lease_ms=%u",
+		         ct.lease_token_ms, api->lease_token_ms, cfg.lease_ms);
+	}
+	api->lease_token_ms = ct.lease_token_ms; /* tried once */
+}
+
+bool ha_guard_ready(struct ha_api *api)
+{
+	bool alive = guard_alive(api->guard);
+
+	watchdog_look(api);
+	return alive && ha_may_start(api->ha);
+}
+
+/* Something of the roles or the view has changed, or time has passed. */
+static void on_ha_changed(void *arg)
+{
+	struct ha_api *api = arg;
+
+	if (!api->stopped) {
+		timing_look(api);
+		watchdog_look(api);
+		if (api->moves != NULL) {
+			move_api_look(api->moves);
+		}
+		ha_vms_look(api);
+		csv_wire_look(api->csv);
+		ha_req_look(api);
+		ha_drain_look(api);
+		ha_forward_look(api);
+		fence_api_look(api->fence);
+	}
 }
 
 static int open_ha(struct ha_api *api, struct errbuf *eb)
@@ -95,6 +151,9 @@ static int open_ha(struct ha_api *api, struct errbuf *eb)
 		.loop = api->cfg.loop,
 		.member = api->place.member,
 		.vmops = &api->vmops,
+		.power = fence_api_power(api->fence),
+		.storage = &api->storage,
+		.flight = api->flight,
 		.nodeid = api->place.nodeid,
 		.memory_bytes = MEMORY_FOR_VMS((uint64_t)sysconf(_SC_PHYS_PAGES) *
 	                                       (uint64_t)sysconf(_SC_PAGESIZE)),
@@ -102,12 +161,19 @@ static int open_ha(struct ha_api *api, struct errbuf *eb)
 		.changed = on_ha_changed,
 		.arg = api,
 	};
+	struct cluster_timing ct;
 	struct timing t;
 	int err;
 
 	timing_default(&cfg.timing);
-	if (api->place.token_ms != 0) {
-		timing_for_token(api->place.token_ms, &cfg.timing);
+	api->lease_token_ms = api->place.token_ms;
+	/* A change that was under way when an earlier process of ours ended. */
+	if (cluster_timing_get(member_db(api->place.member), &ct) &&
+	    ct.lease_token_ms > api->lease_token_ms) {
+		api->lease_token_ms = ct.lease_token_ms;
+	}
+	if (api->lease_token_ms != 0) {
+		timing_for_token(api->lease_token_ms, &cfg.timing);
 	}
 	err = timing_init(&cfg.timing, &t, eb);
 	if (err != 0) {
@@ -141,11 +207,18 @@ static void on_opened(void *arg, const struct cluster_place *place)
 {
 	struct ha_api *api = arg;
 	struct errbuf eb = {0};
+	struct guid boot;
 	int err;
 
 	api->place = *place;
 	(void)snprintf(api->node, sizeof(api->node), "%s", place->node);
 	api->trouble = (struct errbuf){0};
+	ha_flight_open(api);
+	api->boot[0] = '\0';
+	api->elsewhere.known = false;
+	if (ha_boot_id(&boot) == 0) {
+		(void)guid_format(&boot, api->boot);
+	}
 	err = open_ha(api, &eb);
 	if (err != 0) {
 		log_err(HA_TAG, "no highly available VMs on this node text=\"%s\"",
@@ -153,6 +226,11 @@ static void on_opened(void *arg, const struct cluster_place *place)
 		api->trouble = eb;
 		guard_close(api->guard);
 		api->guard = NULL;
+	}
+	fence_api_open(api->fence, place, api->ha);
+	if (event_api_open(vm_api_events(api->cfg.vms), member_db(place->member), place->node) !=
+	    0) {
+		log_err(HA_TAG, "the cluster's events are not shown here: no memory");
 	}
 	vm_api_set_ha(api->cfg.vms, &api->vm_hooks);
 }
@@ -166,6 +244,13 @@ static void on_view_changed(void *arg)
 	}
 }
 
+static uint32_t on_lease_ms(void *arg)
+{
+	const struct ha_api *api = arg;
+
+	return api->ha != NULL ? ha_lease_ms(api->ha) : 0;
+}
+
 static void on_closing(void *arg)
 {
 	struct ha_api *api = arg;
@@ -174,9 +259,14 @@ static void on_closing(void *arg)
 	vm_api_set_ha(api->cfg.vms, NULL);
 	ha_req_stop(api);
 	ha_drain_stop(api);
+	ha_forward_stop(api);
 	csv_wire_close(api->csv);
+	fence_api_close(api->fence);
+	event_api_close(vm_api_events(api->cfg.vms));
 	ha_destroy(api->ha);
 	api->ha = NULL;
+	flight_close(api->flight);
+	api->flight = NULL;
 	guard_close(api->guard);
 	api->guard = NULL;
 	api->place.member = NULL;
@@ -202,21 +292,36 @@ int ha_api_create(const struct ha_api_cfg *cfg, struct ha_api **out, struct errb
 	}
 	const struct csv_wire_cfg csv = {
 		.loop = cfg->loop, .server = cfg->server, .run_dir = cfg->run_dir};
+	const struct fence_api_cfg fence = {
+		.loop = cfg->loop, .server = cfg->server, .agents_dir = cfg->agents_dir};
 	int err = csv_wire_create(&csv, &api->csv, eb);
 
+	if (err == 0) {
+		err = fence_api_create(&fence, &api->fence, eb);
+	}
 	if (err != 0) {
+		csv_wire_destroy(api->csv);
 		free(api);
 		return err;
 	}
 	api->cfg = *cfg;
 	list_init(&api->waits);
 	list_init(&api->drains);
-	api->hooks = (struct cluster_hooks){
-		.opened = on_opened, .changed = on_view_changed, .closing = on_closing, .arg = api};
+	list_init(&api->backs);
+	list_init(&api->forwards);
+	api->hooks = (struct cluster_hooks){.opened = on_opened,
+	                                    .changed = on_view_changed,
+	                                    .closing = on_closing,
+	                                    .lease_ms = on_lease_ms,
+	                                    .arg = api};
 	ha_vms_ops(api);
+	ha_proof_ops(api);
 	ha_req_hooks(api);
 	ha_move_init(api);
-	if (ha_drain_routes(api) != 0) {
+	if (ha_drain_routes(api) != 0 || ha_settings_routes(api) != 0 ||
+	    ha_whatif_routes(api) != 0 || ha_flight_routes(api) != 0) {
+		fence_api_destroy(api->fence);
+		csv_wire_destroy(api->csv);
 		free(api);
 		return errbuf_sys(eb, -ENOMEM, "highly available VMs");
 	}
@@ -232,15 +337,20 @@ void ha_api_stop(struct ha_api *api)
 		vm_api_set_ha(api->cfg.vms, NULL);
 		ha_req_stop(api);
 		ha_drain_stop(api);
+		ha_forward_stop(api);
 		csv_wire_stop(api->csv);
+		fence_api_stop(api->fence);
 	}
 }
 
 void ha_api_destroy(struct ha_api *api)
 {
 	if (api != NULL) {
+		ha_forward_fini(api);
 		csv_wire_destroy(api->csv);
+		fence_api_destroy(api->fence);
 		ha_destroy(api->ha);
+		flight_close(api->flight);
 		guard_close(api->guard);
 		free(api);
 	}

@@ -30,6 +30,7 @@ struct loop;
 struct manager;
 struct move_api;
 struct move_cluster;
+struct peers;
 struct vm_api;
 
 struct ha_api_cfg {
@@ -38,10 +39,13 @@ struct ha_api_cfg {
 	struct vm_api *vms;
 	struct api_server *server;
 	struct job_api *jobs;
+	struct peers *peers;
 	const char *run_dir;
+	const char *state_dir; /* shared volumes are mounted in its csv */
 	/* "none"; "assume": a person's word that this node is reset when its lease is over, for
 	 * labs and tests; else a watchdog device. */
 	const char *watchdog;
+	const char *agents_dir; /* of fence agents */
 };
 
 /* ha_api_create() - Returns 0; -ENOMEM. */

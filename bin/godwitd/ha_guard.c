@@ -24,6 +24,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "cluster/vmops.h"
 
 #define TAG "guard"
@@ -31,6 +32,8 @@
 #define WATCHDOG_OPEN 1u
 #define WATCHDOG_SOFT 2u
 #define WATCHDOG_WAIT_NS (2 * NS_PER_S)
+#define GUARD_STALE_NS NS_PER_S        /* what was seen so long ago may not be so any more */
+#define GUARD_NAMED_NS (60 * NS_PER_S) /* for a worker that is named and not there yet */
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
 
 struct guard_entry {
@@ -57,6 +60,11 @@ struct guard_page {
 	_Atomic uint64_t beat_ns;  /* the guard's: when it looked last */
 	_Atomic uint32_t watchdog; /* the guard's: WATCHDOG_... */
 	struct guard_entry vms[GUARD_VMS_MAX];
+	/* At the end: a guard of an earlier version knows all that is above. */
+	_Atomic uint32_t adds;    /* godwitd's: entries that were made */
+	_Atomic uint32_t cfg;     /* godwitd's: changes of the next */
+	_Atomic uint32_t leaving; /* the guard's: it does not look any more */
+	char watchdog_path[GUARD_PATH_MAX];
 };
 
 struct guard {
@@ -77,6 +85,7 @@ struct guard {
 struct sentry {
 	struct guard_page *page;
 	int watchdog_fd;
+	uint32_t cfg; /* the page's when it began */
 	pid_t parent;
 	struct {
 		uint32_t role;
@@ -96,26 +105,6 @@ static long read_file(const char *path, char *buf, size_t room)
 	}
 	buf[len > 0 ? len : 0] = '\0';
 	return len;
-}
-
-/* Field 22 of /proc/PID/stat; the name before it may hold anything. 0 = no such process. */
-static uint64_t start_time(int pid)
-{
-	char path[64];
-	char buf[512];
-	const char *at;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (read_file(path, buf, sizeof(buf)) <= 0 || (at = strrchr(buf, ')')) == NULL) {
-		return 0;
-	}
-	for (uint32_t field = 2; field < 22; field++) {
-		at = strchr(at + 1, ' ');
-		if (at == NULL) {
-			return 0;
-		}
-	}
-	return strtoull(at + 1, NULL, 10);
 }
 
 /* The process of the pid file, if it lives. Returns a pidfd, or -1 with errno: EMFILE, ENFILE or
@@ -141,7 +130,7 @@ static int process_of(const char *path)
 
 	fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
 	/* Looked at after it was opened: it is that process, or it has ended. */
-	if (fd >= 0 && (started == 0 || start_time((int)pid) != started)) {
+	if (fd >= 0 && (started == 0 || proc_start((int)pid) != started)) {
 		int why = errno;
 
 		(void)close(fd);
@@ -231,6 +220,40 @@ static uint32_t watchdog_kind(int fd)
 	return WATCHDOG_OPEN;
 }
 
+bool guard_may_pet(uint64_t began_ns, uint64_t now_ns, bool any, uint64_t pet_until_ns)
+{
+	return now_ns - began_ns < GUARD_STALE_NS && (!any || now_ns < pet_until_ns);
+}
+
+/* Is there nothing left to guard, and somebody who will start another one if there is again? */
+static bool sentry_unneeded(const struct sentry *s, bool any, uint64_t now_ns)
+{
+	uint64_t over_ns = atomic_load(&s->page->kill_ns);
+	bool named = false;
+
+	for (uint32_t i = 0; i < GUARD_VMS_MAX && !named; i++) {
+		named = atomic_load(&s->page->vms[i].role) != 0;
+	}
+	if (any) {
+		return false;
+	}
+	if (atomic_load(&s->page->cfg) != s->cfg && !named) {
+		return true; /* the next one opens the other watchdog */
+	}
+	return getppid() != s->parent && now_ns >= over_ns + (named ? GUARD_NAMED_NS : 0);
+}
+
+/* Either who makes an entry sees that we leave, or we see the entry. */
+static bool sentry_leave(struct sentry *s, uint32_t adds)
+{
+	atomic_store(&s->page->leaving, 1);
+	if (atomic_load(&s->page->adds) == adds) {
+		return true;
+	}
+	atomic_store(&s->page->leaving, 0);
+	return false;
+}
+
 /* Ends when nothing is left to guard and the service that started it is gone. */
 static void sentry_run(struct sentry *s)
 {
@@ -238,16 +261,18 @@ static void sentry_run(struct sentry *s)
 
 	for (;;) {
 		uint64_t now_ns = clock_boot_ns();
+		uint32_t adds = atomic_load(&s->page->adds);
 		bool any = false;
 
 		atomic_store(&s->page->beat_ns, now_ns);
 		for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {
 			any = sentry_vm(s, i, now_ns) || any;
 		}
-		if (s->watchdog_fd >= 0 && (!any || now_ns < atomic_load(&s->page->pet_until_ns))) {
+		if (s->watchdog_fd >= 0 && guard_may_pet(now_ns, clock_boot_ns(), any,
+		                                         atomic_load(&s->page->pet_until_ns))) {
 			(void)!write(s->watchdog_fd, "", 1);
 		}
-		if (!any && getppid() != s->parent && now_ns >= atomic_load(&s->page->kill_ns)) {
+		if (sentry_unneeded(s, any, now_ns) && sentry_leave(s, adds)) {
 			break;
 		}
 		(void)nanosleep(&tick, NULL);
@@ -271,6 +296,23 @@ static void close_all_but(int a, int b)
 	(void)syscall(SYS_close_range, (unsigned)high + 1, ~0u, 0u);
 }
 
+/* One that leaves lets go of it soon. */
+static bool sentry_lock(const struct guard *g)
+{
+	const struct timespec tick = {.tv_nsec = 5000000};
+
+	for (uint32_t i = 0; i < 400; i++) {
+		if (flock(g->lock_fd, LOCK_EX | LOCK_NB) == 0) {
+			return true;
+		}
+		if (atomic_load(&g->page->leaving) == 0) {
+			return false; /* another one lives */
+		}
+		(void)nanosleep(&tick, NULL);
+	}
+	return false;
+}
+
 static void sentry_main(struct sentry *s, const struct guard *g, pid_t parent)
 {
 	sigset_t all;
@@ -284,17 +326,19 @@ static void sentry_main(struct sentry *s, const struct guard *g, pid_t parent)
 	(void)sigfillset(&all); /* only SIGKILL ends it */
 	(void)sigprocmask(SIG_SETMASK, &all, NULL);
 	close_all_but(g->fd, g->lock_fd);
-	if (flock(g->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-		_exit(0); /* another one lives */
+	if (!sentry_lock(g)) {
+		_exit(0);
 	}
 	(void)mlock(g->page, sizeof(*g->page));
 	s->page = g->page;
 	s->parent = parent;
+	s->cfg = atomic_load(&g->page->cfg);
 	for (uint32_t i = 0; i < GUARD_VMS_MAX; i++) {
 		s->vms[i].pidfd = -1;
 	}
 	s->watchdog_fd = watchdog_open(g->watchdog, g->page->watchdog_s);
 	atomic_store(&s->page->watchdog, watchdog_kind(s->watchdog_fd));
+	atomic_store(&s->page->leaving, 0);
 	sentry_run(s);
 	_exit(0);
 }
@@ -323,11 +367,35 @@ static int guard_spawn(struct guard *g)
 	return 0;
 }
 
+/* Until the process has looked once: then it has tried to open the watchdog. */
+static void wait_for_beat(const struct guard *g)
+{
+	const struct timespec tick = {.tv_nsec = 2000000};
+	uint64_t begin_ns = clock_boot_ns();
+
+	while ((atomic_load(&g->page->beat_ns) < begin_ns || atomic_load(&g->page->leaving) != 0) &&
+	       clock_boot_ns() < begin_ns + WATCHDOG_WAIT_NS) {
+		(void)nanosleep(&tick, NULL);
+	}
+}
+
+/* The one there was has left. Returns whether there is another. */
+static bool guard_replace(struct guard *g)
+{
+	if (guard_spawn(g) == 0) {
+		wait_for_beat(g);
+	}
+	return atomic_load(&g->page->leaving) == 0;
+}
+
 bool guard_alive(struct guard *g)
 {
 	uint64_t now_ns = clock_boot_ns();
 	uint64_t beat_ns = atomic_load(&g->page->beat_ns);
 
+	if (atomic_load(&g->page->leaving) != 0) {
+		return guard_replace(g);
+	}
 	if (beat_ns != 0 && now_ns - beat_ns < GUARD_SILENT_NS) {
 		return true;
 	}
@@ -344,18 +412,6 @@ bool guard_watchdog(const struct guard *g, bool *soft)
 
 	*soft = (watchdog & WATCHDOG_SOFT) != 0;
 	return (watchdog & WATCHDOG_OPEN) != 0;
-}
-
-/* Until the process has looked once: then it has tried to open the watchdog. */
-static void wait_for_beat(const struct guard *g)
-{
-	const struct timespec tick = {.tv_nsec = 2000000};
-	uint64_t begin_ns = clock_boot_ns();
-
-	while (atomic_load(&g->page->beat_ns) < begin_ns &&
-	       clock_boot_ns() < begin_ns + WATCHDOG_WAIT_NS) {
-		(void)nanosleep(&tick, NULL);
-	}
 }
 
 /* Is the page of this boot, this cluster and this node? Else it begins empty. */
@@ -387,6 +443,15 @@ static void page_check(struct guard *g, const struct guard_cfg *cfg)
 	p->nodeid = cfg->nodeid;
 	p->watchdog_s = cfg->watchdog_s;
 	p->magic = GUARD_MAGIC;
+}
+
+/* One that lives with another watchdog leaves as soon as no VM needs it. */
+static void page_watchdog(struct guard *g)
+{
+	if (strncmp(g->page->watchdog_path, g->watchdog, sizeof(g->watchdog)) != 0) {
+		memcpy(g->page->watchdog_path, g->watchdog, sizeof(g->watchdog));
+		(void)atomic_fetch_add(&g->page->cfg, 1);
+	}
 }
 
 static int page_map(struct guard *g, const struct guard_cfg *cfg)
@@ -426,6 +491,7 @@ int guard_open(const struct guard_cfg *cfg, struct guard **out, struct errbuf *e
 	}
 	if (err == 0) {
 		page_check(g, cfg);
+		page_watchdog(g);
 		err = guard_spawn(g); /* ends by itself if one lives */
 	}
 	if (err == 0 && g->watchdog[0] != '\0') {
@@ -507,12 +573,17 @@ int guard_add(struct guard *g, const struct guard_vm *vm)
 	memcpy(e->pid_path, vm->pid_path, sizeof(e->pid_path));
 	atomic_store(&e->token, vm->token);
 	atomic_store(&e->role, vm->role);
+	(void)atomic_fetch_add(&g->page->adds, 1);
+	if (atomic_load(&g->page->leaving) != 0 && !guard_replace(g)) {
+		atomic_store(&e->role, 0);
+		return -EAGAIN;
+	}
 	return at - 1;
 }
 
 int guard_pid_write(const char *path, int pid, struct errbuf *eb)
 {
-	uint64_t started = start_time(pid);
+	uint64_t started = proc_start(pid);
 	char text[64];
 	int len = snprintf(text, sizeof(text), "%d %" PRIu64 "\n", pid, started);
 
@@ -520,6 +591,15 @@ int guard_pid_write(const char *path, int pid, struct errbuf *eb)
 		return errbuf_sys(eb, -ESRCH, "process %d", pid);
 	}
 	return fs_write(path, text, (size_t)len, 0600, eb);
+}
+
+bool guard_pid_names(const char *path, int pid, uint64_t started)
+{
+	char buf[64];
+	char *end;
+
+	return read_file(path, buf, sizeof(buf)) > 0 && strtol(buf, &end, 10) == pid &&
+	       strtoull(end, NULL, 10) == started;
 }
 
 bool guard_pid_lives(const char *path)

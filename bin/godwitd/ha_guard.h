@@ -62,6 +62,10 @@ void guard_close(struct guard *g);
 /* guard_alive() - did it look lately? If not, another one is started. */
 bool guard_alive(struct guard *g);
 
+/* guard_may_pet() - the watchdog, now? @began_ns: when the guard looked at the workers; @any: one
+ * lives. Not after a standstill: what was seen before it may not be so any more. */
+bool guard_may_pet(uint64_t began_ns, uint64_t now_ns, bool any, uint64_t pet_until_ns);
+
 /* guard_watchdog() - the process has the watchdog open with the timeout that was asked for. @soft:
  * it is the kernel's own. */
 bool guard_watchdog(const struct guard *g, bool *soft);
@@ -73,8 +77,9 @@ void guard_begin(struct guard *g, uint64_t inc);
 /* guard_lease() - new times. */
 void guard_lease(struct guard *g, const struct vmops_lease *lease);
 
-/* guard_add() - from now on the worker of that pid file counts. Returns its place; -ENOSPC;
- * -ENAMETOOLONG. guard_del(): it has ended. */
+/* guard_add() - from now on the worker of that pid file counts; if the process has just left for
+ * lack of work another is started. Returns its place; -ENOSPC; -EAGAIN there is no guard.
+ * guard_del(): it has ended. */
 MUST_USE int guard_add(struct guard *g, const struct guard_vm *vm);
 void guard_del(struct guard *g, uint32_t role);
 
@@ -86,6 +91,9 @@ void guard_del(struct guard *g, uint32_t role);
 
 /* guard_pid_write() - a pid file as workers have it. Returns 0; -ESRCH no such process; -errno. */
 MUST_USE int guard_pid_write(const char *path, int pid, struct errbuf *eb);
+
+/* guard_pid_names() - the pid file is of that process. */
+bool guard_pid_names(const char *path, int pid, uint64_t started);
 
 /* guard_pid_lives() - the process of the pid file has not ended, as far as one can know.
  * guard_pid_kill(): SIGKILL. */

@@ -14,11 +14,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "bin/godwitd/ha_int.h"
 #include "bin/godwitd/move_api.h"
 #include "cluster/db/db.h"
+#include "cluster/db/db_cmd.h"
+#include "cluster/ha/maint.h"
 #include "hv/manager/vm_move.h"
+
+#define NOTE_NS (5 * NS_PER_S)
 
 static const struct role *role_named(const struct ha_api *api, const char *name)
 {
@@ -34,9 +39,8 @@ static bool is_us(const struct ha_api *api, struct role_at at)
 	return a->self.inc != 0 && at.node == a->self.node && at.inc == a->self.inc;
 }
 
-/* Where the service of a node is reached. */
-static int peer_of(const struct ha_api *api, uint32_t nodeid, struct vm_move_peer *out,
-                   struct errbuf *eb)
+int ha_peer_of(const struct ha_api *api, uint32_t nodeid, struct vm_move_peer *out,
+               struct errbuf *eb)
 {
 	const char *name = ha_node_name(api, nodeid);
 	const struct db_object *o = db_get(member_db(api->place.member), DB_NODE, name);
@@ -64,9 +68,10 @@ static int can_go(const struct ha_api *api, const struct role *r, uint32_t to, s
 	const struct role_node *n = role_table_node(member_roles(api->place.member), to);
 
 	if (role_owned(r->state) && !is_us(api, r->owner)) {
+		(void)errbuf_set(eb, -EREMOTE, "%s runs on %s", r->name,
+		                 ha_node_name(api, r->owner.node));
 		errbuf_hint(eb, "ask that node");
-		return errbuf_set(eb, -EREMOTE, "%s runs on %s", r->name,
-		                  ha_node_name(api, r->owner.node));
+		return -EREMOTE;
 	}
 	if (r->state != ROLE_ONLINE) {
 		return errbuf_set(eb, -EBUSY, "cannot move %s: it is %s", r->name,
@@ -75,6 +80,12 @@ static int can_go(const struct ha_api *api, const struct role *r, uint32_t to, s
 	if (n == NULL || n->state != ROLE_NODE_UP) {
 		return errbuf_set(eb, -EHOSTDOWN, "%s is %s", ha_node_name(api, to),
 		                  n != NULL ? role_node_state_name(n->state) : "no node");
+	}
+	if ((r->policy.volumes & ~n->paths) != 0) {
+		(void)errbuf_set(eb, -EPERM, "%s does not have all shared volumes of %s",
+		                 ha_node_name(api, to), r->name);
+		errbuf_hint(eb, "godwit csv list on that node shows what it has");
+		return -EPERM;
 	}
 	if (r->policy.possible != 0 && (r->policy.possible & role_bit(to)) == 0) {
 		return errbuf_set(eb, -EPERM, "%s must not run on %s, by its definition", r->name,
@@ -93,10 +104,11 @@ static int on_ask(void *arg, const char *name, struct vm_move_peer *peer, struct
 	int err;
 
 	if (to == 0) {
+		(void)errbuf_set(eb, -ENOENT, "there is no node %s in the cluster", peer->name);
 		errbuf_hint(eb, "godwit node list shows those there are");
-		return errbuf_set(eb, -ENOENT, "there is no node %s in the cluster", peer->name);
+		return -ENOENT;
 	}
-	err = peer_of(api, to, peer, eb);
+	err = ha_peer_of(api, to, peer, eb);
 	if (err != 0 || name == NULL) {
 		return err;
 	}
@@ -128,9 +140,120 @@ static void on_sent(void *arg, const char *name)
 	tell(arg, name, AGENT_SENT);
 }
 
-static void on_failed(void *arg, const char *name)
+static void on_noted(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
 {
-	tell(arg, name, AGENT_SEND_FAILED);
+	(void)arg; /* for people, and for whoever empties this node: they look again */
+	(void)outcome;
+	(void)result;
+}
+
+/* Into the VM's document. Takes @patch. */
+static void note(struct ha_api *api, const char *name, json_t *patch)
+{
+	struct db_cmd cmd;
+
+	if (api->place.member == NULL || patch == NULL) {
+		json_decref(patch);
+		return;
+	}
+	db_cmd_init(&cmd);
+	db_cmd_merge(&cmd, DB_VM, name, patch);
+	if (db_cmd_end(&cmd) != 0 ||
+	    member_propose(api->place.member, &cmd, NOTE_NS, on_noted, NULL) != 0) {
+		log_info(HA_TAG, "what became of a move is not noted vm=%s", name);
+	}
+	db_cmd_fini(&cmd);
+	json_decref(patch);
+}
+
+static uint32_t number_of_node(const struct ha_api *api, const char *name)
+{
+	const struct db_object *o = db_get(member_db(api->place.member), DB_NODE, name);
+
+	return o != NULL ? (uint32_t)json_integer_value(json_object_get(o->doc, "nodeid")) : 0;
+}
+
+static void on_failed(void *arg, const char *name, const char *to, bool slow, int err,
+                      const struct errbuf *eb)
+{
+	struct ha_api *api = arg;
+	uint32_t node = api->ha != NULL ? number_of_node(api, to) : 0;
+	char key[16];
+
+	(void)snprintf(key, sizeof(key), "%u", node);
+	if (node != 0 && err != -ECANCELED) { /* before the leader may choose again */
+		note(api, name,
+		     json_pack("{s:{s:{s:s,s:s,s:s,s:b,s:I}}}", "unmoved", key, "node", to, "text",
+		               errbuf_text(eb, err), "hint", eb != NULL ? eb->hint : "", "slow",
+		               (int)slow, "at_ms", (json_int_t)ha_now_ms(api->ha)));
+	}
+	tell(api, name, AGENT_SEND_FAILED);
+}
+
+static json_int_t figure(const json_t *result, const char *key)
+{
+	return json_integer_value(json_object_get(result, key));
+}
+
+static void on_moved(void *arg, const char *name, const char *to, const json_t *result)
+{
+	struct ha_api *api = arg;
+	const char *mode = json_string_value(json_object_get(result, "mode"));
+
+	if (api->ha != NULL) {
+		note(api, name,
+		     json_pack("{s:{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I},s:n}", "moved", "from",
+		               api->node, "to", to, "mode", mode != NULL ? mode : "live", "at_ms",
+		               (json_int_t)ha_now_ms(api->ha), "blackout_ns",
+		               figure(result, "blackout_ns"), "total_ns",
+		               figure(result, "total_ns"), "wire_bytes",
+		               figure(result, "wire_bytes"), "rounds", figure(result, "rounds"),
+		               "unmoved"));
+	}
+}
+
+/* Is it to go while it stands still? If it cannot alive, and whoever empties this node wants it. */
+static bool go_quick(const struct ha_api *api, const char *name)
+{
+	const struct db *db = member_db(api->place.member);
+	const struct role_node *n =
+		role_table_node(member_roles(api->place.member), api->place.nodeid);
+	struct maint_drain drain;
+	struct lead_hint hint;
+
+	if (n == NULL || n->drain != ROLE_DRAIN_ACTIVE ||
+	    !maint_drain_get(db, api->place.nodeid, &drain) ||
+	    maint_fallback_of(drain.fallback, ha_doc(api, name)) != MAINT_QUICK) {
+		return false;
+	}
+	maint_hint(ha_doc(api, name), drain.since_ms, ha_now_ms(api->ha), &hint);
+	return hint.no_live;
+}
+
+static bool on_forward(void *arg, struct api_req *req, const char *name)
+{
+	return ha_forward_move(arg, req, name);
+}
+
+static void on_how(void *arg, const char *name, struct move_how *out)
+{
+	const struct ha_api *api = arg;
+	const struct db *db;
+	struct maint_drain drain;
+
+	*out = (struct move_how){.at_once = MOVE_OUT_MAX};
+	if (api->ha == NULL) {
+		return;
+	}
+	db = member_db(api->place.member);
+	out->at_once = maint_moves(db);
+	if (maint_drain_get(db, api->place.nodeid, &drain) && drain.moves > out->at_once) {
+		out->at_once = drain.moves;
+	}
+	if (name != NULL) {
+		out->blackout_max_ns = maint_blackout_ns(db, name);
+		out->quick = go_quick(api, name);
+	}
 }
 
 static enum move_word on_leaves(void *arg, const char *name)
@@ -164,7 +287,7 @@ static int on_expect(void *arg, const char *name, struct errbuf *eb)
 	if (r == NULL || !is_coming(api, r)) {
 		return errbuf_set(eb, -EAGAIN, "%s is not expected here yet", name);
 	}
-	if (!guard_alive(api->guard) || !ha_may_start(api->ha)) {
+	if (!ha_guard_ready(api)) {
 		return errbuf_set(eb, -EBUSY, "this node's lease or its guard is not in order");
 	}
 	return 0;
@@ -174,18 +297,15 @@ static int on_arriving(void *arg, const struct vm *vm)
 {
 	struct ha_api *api = arg;
 	const struct role *r = role_named(api, vm_config_get(vm)->name);
-	struct guard_vm g = {.id = vm_config_get(vm)->id};
-	const char *path = vm_pid_path(vm);
-	int err;
+	struct guard_vm g = {.role = 0};
 
-	if (r == NULL || strlen(path) >= sizeof(g.pid_path)) {
+	if (r == NULL) {
 		return -ENOENT;
 	}
 	g.role = r->id;
 	g.token = r->token + 1; /* what SWITCH will make of it */
-	memcpy(g.pid_path, path, strlen(path) + 1);
-	err = guard_add(api->guard, &g);
-	return err > 0 ? 0 : err;
+	api->ended_ns[r->id - 1] = 0;
+	return ha_vms_guard(api, &g, vm);
 }
 
 static enum move_word on_comes(void *arg, const char *name)
@@ -223,7 +343,8 @@ void ha_move_send(struct ha_api *api, uint32_t role, uint32_t node)
 	struct vm_move_peer peer = {.port = 0};
 	struct errbuf eb = {0};
 
-	if (r == NULL || vm == NULL || api->moves == NULL || peer_of(api, node, &peer, &eb) != 0) {
+	if (r == NULL || vm == NULL || api->moves == NULL ||
+	    ha_peer_of(api, node, &peer, &eb) != 0) {
 		log_warn(HA_TAG, "cannot be sent role=%u text=\"%s\"", role, eb.text);
 		ha_vm_event(api->ha, role, AGENT_SEND_FAILED);
 		return;
@@ -239,6 +360,9 @@ void ha_move_init(struct ha_api *api)
 		.ask = on_ask,
 		.sent = on_sent,
 		.failed = on_failed,
+		.moved = on_moved,
+		.how = on_how,
+		.forward = on_forward,
 		.leaves = on_leaves,
 		.expect = on_expect,
 		.arriving = on_arriving,

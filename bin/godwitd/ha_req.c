@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "bin/godwitd/cluster_level.h"
 #include "bin/godwitd/ha_int.h"
 #include "cluster/db/db.h"
 #include "cluster/db/db_cmd.h"
@@ -23,6 +24,7 @@
 #define STOP_NS (200 * NS_PER_S) /* for a stop: a guest may take its time */
 #define PROPOSE_NS (10 * NS_PER_S)
 #define EXPLAIN_MAX 600
+#define STOP_AT_ONCE 1u /* ha_api.stop_by_ns of one whose cord is pulled */
 
 /* Somebody waits for a role to get somewhere. */
 struct ha_wait {
@@ -78,9 +80,22 @@ static uint32_t node_number(const struct ha_api *api, const char *name)
 
 /* ---- rows ---- */
 
-/* A role's state in the words of a VM's. */
-static const char *state_word(const struct role *r)
+bool ha_told_paused(const struct ha_api *api, const struct role *r)
 {
+	return number_of(ha_doc(api, r->name), "paused") == r->token;
+}
+
+bool ha_paused(const struct ha_api *api, const struct role *r)
+{
+	return r->state == ROLE_ONLINE && ha_told_paused(api, r);
+}
+
+/* A role's state in the words of a VM's. */
+static const char *state_word(const struct ha_api *api, const struct role *r)
+{
+	if (ha_paused(api, r)) {
+		return "paused";
+	}
 	switch (r->state) {
 	case ROLE_OFFLINE:
 		return "off";
@@ -101,6 +116,23 @@ static const char *state_word(const struct role *r)
 	return role_state_name(r->state);
 }
 
+static void add_wishes(const struct ha_api *api, json_t *ha, const struct role *r)
+{
+	const json_t *doc = ha_doc(api, r->name);
+	json_t *after = json_object_get(json_object_get(doc, "ha"), "after");
+	char text[EXPLAIN_MAX] = "";
+
+	if (api->ha != NULL) {
+		ha_objective_text(api, r, text, sizeof(text));
+	}
+	if (text[0] != '\0') {
+		(void)json_object_set_new(ha, "objective", json_string(text));
+	}
+	if (json_array_size(after) != 0) {
+		(void)json_object_set(ha, "start_after", after);
+	}
+}
+
 static void add_ha(const struct ha_api *api, json_t *row, const struct role *r)
 {
 	char text[EXPLAIN_MAX] = "";
@@ -108,6 +140,7 @@ static void add_ha(const struct ha_api *api, json_t *row, const struct role *r)
 
 	if (api->ha != NULL) {
 		ha_explain(api->ha, r->id, text, sizeof(text));
+		ha_volumes_text(api, r, text + strlen(text), sizeof(text) - strlen(text));
 	}
 	ha = json_pack("{s:I,s:s,s:s,s:s,s:s,s:I,s:I,s:s}", "role", (json_int_t)r->id, "state",
 	               role_state_name(r->state), "want",
@@ -115,6 +148,7 @@ static void add_ha(const struct ha_api *api, json_t *row, const struct role *r)
 	               role_why_name(r->why), "priority", role_priority_name(r->policy.priority),
 	               "token", (json_int_t)r->token, "run", (json_int_t)r->owner.inc, "text",
 	               text);
+	add_wishes(api, ha, r);
 	(void)json_object_set_new(row, "ha", ha);
 	(void)json_object_set_new(row, "node", json_string(ha_node_name(api, r->owner.node)));
 }
@@ -148,8 +182,8 @@ static json_t *remote_row(const struct ha_api *api, const struct role *r)
 	json_t *row =
 		json_pack("{s:s,s:s,s:s,s:I,s:I,s:s}", "name", r->name, "id",
 	                  doc != NULL ? json_string_value(json_object_get(doc, "id")) : "", "state",
-	                  state_word(r), "memory_bytes", (json_int_t)r->policy.memory_bytes, "cpus",
-	                  (json_int_t)r->policy.cpus, "error", failure);
+	                  state_word(api, r), "memory_bytes", (json_int_t)r->policy.memory_bytes,
+	                  "cpus", (json_int_t)r->policy.cpus, "error", failure);
 
 	if (row != NULL) {
 		add_ha(api, row, r);
@@ -175,7 +209,7 @@ static void on_row(void *arg, json_t *row)
 	if (r != NULL && is_ours(api, row, r)) {
 		add_ha(api, row, r);
 		if (r->owner.node != api->place.nodeid) {
-			(void)json_object_set_new(row, "state", json_string(state_word(r)));
+			(void)json_object_set_new(row, "state", json_string(state_word(api, r)));
 		}
 	} else {
 		(void)json_object_set_new(row, "node", json_string(api->node));
@@ -207,12 +241,24 @@ static void on_list(void *arg, json_t *vms)
 
 /* ---- those who wait ---- */
 
+/* It did not come to a stop, and is wanted: the next one who stops it may not mean its cord. */
+static void cord_back(struct ha_api *api, const struct role *r)
+{
+	if (r != NULL && r->want == ROLE_WANT_ONLINE && r->id <= HA_ROLES_MAX &&
+	    api->stop_by_ns[r->id - 1] == STOP_AT_ONCE) {
+		api->stop_by_ns[r->id - 1] = 0;
+	}
+}
+
 static void wait_end(struct ha_wait *w, int err, const struct errbuf *eb)
 {
 	struct ha_api *api = w->api;
 	struct api_req *req = w->req;
 	const struct role *r = err == 0 ? role_named(api, w->name) : NULL;
 
+	if (err != 0 && w->what == VM_API_STOP && api->place.member != NULL) {
+		cord_back(api, role_named(api, w->name));
+	}
 	list_del(&w->link);
 	api->wait_count--;
 	if (err < 0) {
@@ -256,9 +302,10 @@ static int wait_poll(struct ha_wait *w, struct errbuf *eb)
 
 		role_describe(r, ha_now_ms(w->api->ha), text, sizeof(text));
 		failure_text(w->api, r, failure, sizeof(failure), &hint);
+		(void)errbuf_set(eb, -EIO, "%s: %s%s%s", w->name, text,
+		                 failure[0] != '\0' ? "; " : "", failure);
 		errbuf_hint(eb, "%s", hint != NULL ? hint : "godwit vm show says more");
-		return errbuf_set(eb, -EIO, "%s: %s%s%s", w->name, text,
-		                  failure[0] != '\0' ? "; " : "", failure);
+		return -EIO;
 	}
 	return 0;
 }
@@ -351,7 +398,10 @@ static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_res
 	const struct role *r = NULL;
 	int err = 0;
 
-	if (outcome == RSM_UNKNOWN) {
+	if (outcome == RSM_UNKNOWN && result->status == -ECANCELED) {
+		err = errbuf_set(&eb, -ECANCELED,
+		                 "this node leaves the cluster: it may have been done or not");
+	} else if (outcome == RSM_UNKNOWN) {
 		err = errbuf_set(
 			&eb, -ETIMEDOUT,
 			"the cluster did not answer in time: it may have been done or not");
@@ -398,6 +448,11 @@ static void change_begin(struct ha_api *api, struct api_req *req, enum vm_api_as
 	}
 }
 
+void ha_change(struct ha_api *api, struct api_req *req, const char *name, struct db_cmd *cmd)
+{
+	change_begin(api, req, VM_API_SET, name, cmd);
+}
+
 /* ["n1", "n3"] as [1, 3]. */
 static int nodes_by_number(const struct ha_api *api, json_t *ha, const char *key, struct errbuf *eb)
 {
@@ -416,13 +471,19 @@ static int nodes_by_number(const struct ha_api *api, json_t *ha, const char *key
 
 		if (id == 0) {
 			json_decref(numbers);
+			(void)errbuf_set(eb, -ENOENT, "there is no node %s",
+			                 text != NULL ? text : "?");
 			errbuf_hint(eb, "godwit node list shows those there are");
-			return errbuf_set(eb, -ENOENT, "there is no node %s",
-			                  text != NULL ? text : "?");
+			return -ENOENT;
 		}
 		(void)json_array_append_new(numbers, json_integer(id));
 	}
 	return json_object_set_new(ha, key, numbers) == 0 ? 0 : -ENOMEM;
+}
+
+int ha_nodes_by_number(const struct ha_api *api, json_t *ha, const char *key, struct errbuf *eb)
+{
+	return nodes_by_number(api, ha, key, eb);
 }
 
 static int define_check(const struct ha_api *api, const char *name, const json_t *doc,
@@ -443,7 +504,14 @@ static int define_check(const struct ha_api *api, const char *name, const json_t
 	if (db_get(member_db(api->place.member), DB_VM, name) != NULL) {
 		return errbuf_set(eb, -EEXIST, "the cluster has a VM named %s", name);
 	}
-	return vm_doc_policy(doc, &policy, eb);
+	int err = vm_doc_policy(doc, &policy, eb);
+
+	return err == 0 ? cluster_level_doc(api->place.member, NULL, doc, eb) : err;
+}
+
+static bool on_owned(void *arg, const char *name)
+{
+	return ha_api_owns(arg, name);
 }
 
 static void on_define(void *arg, struct api_req *req, json_t *definition, json_t *ha)
@@ -456,19 +524,28 @@ static void on_define(void *arg, struct api_req *req, json_t *definition, json_t
 	json_t *doc = NULL;
 	int err = nodes_by_number(api, ha, "possible", &eb);
 
+	ha_wishes_tidy(ha);
+	db_cmd_init(&cmd);
+
 	if (err == 0) {
 		err = nodes_by_number(api, ha, "preferred", &eb);
 	}
 	/* Who starts it again is the cluster. */
 	(void)json_object_set_new(definition, "restart", json_string("never"));
 	if (err == 0) {
+		err = ha_volumes_note(api, definition, ha, &cmd, &eb);
+	}
+	if (err == 0) {
 		doc = json_pack("{s:s,s:O,s:O}", "id", id, "definition", definition, "ha", ha);
 		err = doc != NULL && name != NULL ? define_check(api, name, doc, &eb) : -ENOMEM;
 	}
+	if (err == 0) {
+		err = ha_after_check(api, name, doc, &cmd, &eb);
+	}
 	if (err != 0) {
+		db_cmd_fini(&cmd);
 		(void)api_reply_errno(req, err, &eb);
 	} else {
-		db_cmd_init(&cmd);
 		db_cmd_put(&cmd, DB_VM, name, doc);
 		db_cmd_if_absent(&cmd);
 		change_begin(api, req, VM_API_SET, name, &cmd);
@@ -485,14 +562,17 @@ static void refuse(struct api_req *req, int err, struct errbuf *eb)
 	(void)api_reply_errno(req, err, eb);
 }
 
-/* A wish about @r: WANT, then wait. */
+/* A wish about @r: WANT, then wait. @off: its power cord, when the wish is in the log. */
 static void wish(struct ha_api *api, struct api_req *req, const struct role *r,
-                 enum vm_api_ask what)
+                 enum vm_api_ask what, bool off)
 {
 	struct errbuf eb = {0};
 	int err = ha_want(api->ha, r->id, what == VM_API_START);
 
 	if (err == 0) {
+		if (off && ha_vms_find(api, r->id) != NULL) {
+			api->stop_by_ns[r->id - 1] = STOP_AT_ONCE;
+		}
 		wait_begin(api, req, what, r->name);
 		return;
 	}
@@ -509,11 +589,10 @@ static void remove_vm(struct ha_api *api, struct api_req *req, const struct role
 	struct db_cmd cmd;
 
 	if (r->state != ROLE_OFFLINE && r->state != ROLE_FAILED) {
+		(void)errbuf_set(&eb, -EBUSY, "cannot remove %s: it is %s", r->name,
+		                 role_state_name(r->state));
 		errbuf_hint(&eb, "stop it first: godwit vm stop %s", r->name);
-		refuse(req,
-		       errbuf_set(&eb, -EBUSY, "cannot remove %s: it is %s", r->name,
-		                  role_state_name(r->state)),
-		       &eb);
+		refuse(req, -EBUSY, &eb);
 		return;
 	}
 	db_cmd_init(&cmd);
@@ -522,18 +601,13 @@ static void remove_vm(struct ha_api *api, struct api_req *req, const struct role
 }
 
 /* Its power cord: on its owner. */
-static bool stop_off(struct ha_api *api, const struct role *r, struct errbuf *eb)
+static bool may_pull(const struct ha_api *api, const struct role *r, struct errbuf *eb)
 {
-	struct vm *vm = ha_vms_find(api, r->id);
-
 	if (role_owned(r->state) && r->owner.node != api->place.nodeid) {
 		(void)errbuf_set(eb, -EREMOTE, "%s runs on %s", r->name,
 		                 ha_node_name(api, r->owner.node));
 		errbuf_hint(eb, "pull its cord there; without --off any node can stop it");
 		return false;
-	}
-	if (vm != NULL) {
-		api->stop_by_ns[r->id - 1] = 1; /* when the wish is in the log: at once */
 	}
 	return true;
 }
@@ -549,19 +623,22 @@ static void show_remote(struct ha_api *api, struct api_req *req, const struct ro
 	(void)api_reply(req, 200, row);
 }
 
-/* What needs the worker: only where it runs. */
-static void elsewhere(struct ha_api *api, struct api_req *req, const struct role *r)
+void ha_show_remote(struct ha_api *api, struct api_req *req, const char *name)
 {
-	struct errbuf eb = {0};
+	const struct role *r = api->ha != NULL ? role_named(api, name) : NULL;
 
-	if (role_owned(r->state)) {
-		(void)errbuf_set(&eb, -EREMOTE, "%s runs on %s", r->name,
-		                 ha_node_name(api, r->owner.node));
-		errbuf_hint(&eb, "ask that node");
+	if (r != NULL) {
+		show_remote(api, req, r);
 	} else {
-		(void)errbuf_set(&eb, -ENOTCONN, "%s is %s", r->name, state_word(r));
+		(void)api_reply_errno(req, -ENOENT, NULL);
 	}
-	refuse(req, -EREMOTE, &eb);
+}
+
+/* Does another node have it, and may we ask that? */
+static bool is_remote(const struct ha_api *api, struct api_req *req, const struct role *r)
+{
+	return role_owned(r->state) && r->owner.node != api->place.nodeid &&
+	       api_req_query(req, "from") == NULL;
 }
 
 static bool on_ask(void *arg, enum vm_api_ask what, const char *name, struct api_req *req,
@@ -571,6 +648,7 @@ static bool on_ask(void *arg, enum vm_api_ask what, const char *name, struct api
 	const struct role *r = api->ha != NULL ? role_named(api, name) : NULL;
 	bool here = r != NULL && ha_vms_find(api, r->id) != NULL;
 	struct errbuf eb = {0};
+	bool off;
 
 	if (r == NULL) {
 		return false;
@@ -578,20 +656,25 @@ static bool on_ask(void *arg, enum vm_api_ask what, const char *name, struct api
 	*later = true; /* all ways below answer, now or when the cluster has */
 	switch (what) {
 	case VM_API_START:
-		wish(api, req, r, what);
+		wish(api, req, r, what, false);
 		return true;
 	case VM_API_STOP:
-		if (api_req_query(req, "off") != NULL && !stop_off(api, r, &eb)) {
+		off = api_req_query(req, "off") != NULL;
+		if (off && is_remote(api, req, r)) {
+			ha_forward(api, req, r, what);
+		} else if (off && !may_pull(api, r, &eb)) {
 			refuse(req, -EREMOTE, &eb);
 		} else {
-			wish(api, req, r, what);
+			wish(api, req, r, what, off);
 		}
 		return true;
 	case VM_API_DELETE:
 		remove_vm(api, req, r);
 		return true;
 	case VM_API_SHOW:
-		if (!here) {
+		if (!here && is_remote(api, req, r)) {
+			ha_forward(api, req, r, what);
+		} else if (!here) {
 			show_remote(api, req, r);
 		}
 		return !here;
@@ -601,15 +684,19 @@ static bool on_ask(void *arg, enum vm_api_ask what, const char *name, struct api
 	case VM_API_CONSOLE:
 	case VM_API_LOG:
 		if (!here) {
-			elsewhere(api, req, r);
+			ha_forward(api, req, r, what);
 		}
 		return !here;
 	case VM_API_SET:
+		ha_set(api, req, r);
+		return true;
 	case VM_API_SAVE:
 		break;
 	}
-	refuse(req, errbuf_set(&eb, -ENOTSUP, "that cannot be done with a highly available VM yet"),
-	       &eb);
+	(void)errbuf_set(&eb, -ENOTSUP,
+	                 "a highly available VM cannot be saved: its state would be on one node");
+	errbuf_hint(&eb, "godwit vm pause lets it stand still, godwit vm stop turns it off");
+	refuse(req, -ENOTSUP, &eb);
 	return true;
 }
 
@@ -625,6 +712,7 @@ static void on_event(void *arg)
 void ha_req_hooks(struct ha_api *api)
 {
 	api->vm_hooks = (struct vm_api_ha){.ask = on_ask,
+	                                   .owned = on_owned,
 	                                   .define = on_define,
 	                                   .list = on_list,
 	                                   .row = on_row,

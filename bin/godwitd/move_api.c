@@ -47,10 +47,12 @@ static void move_tick(void *arg)
 static void move_resume(struct move_api *api)
 {
 	struct manager *m = api->cfg.manager;
+	struct vm *next;
 
-	for (struct vm *vm = manager_vm_next(m, NULL); vm != NULL; vm = manager_vm_next(m, vm)) {
+	for (struct vm *vm = manager_vm_next(m, NULL); vm != NULL; vm = next) {
 		struct vm_move_info info;
 
+		next = manager_vm_next(m, vm); /* one that has gone is forgotten */
 		if (!vm_move_info(vm, &info) || info.attached) {
 			continue;
 		}

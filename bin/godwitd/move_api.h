@@ -29,7 +29,9 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/json.h"
 
+struct api_req;
 struct api_server;
 struct cert_api;
 struct errbuf;
@@ -55,6 +57,13 @@ enum move_word {
 	MOVE_STAY  /* it is not */
 };
 
+/* How the cluster's VMs are moved where nobody says it. */
+struct move_how {
+	uint64_t blackout_max_ns; /* 0 = nobody has said */
+	uint32_t at_once;         /* leaving this node */
+	bool quick;
+};
+
 /*
  * VMs of the cluster: not the source's record decides whose they are but the cluster's log. Filled
  * by ha_api. docs/decisions/0183.
@@ -64,8 +73,17 @@ struct move_cluster {
 	/* Source: a person wants it on @to. move_api_send() will come. @peer: gets the address.
 	 * Returns 0; -errno. */
 	int (*ask)(void *arg, const char *name, struct vm_move_peer *peer, struct errbuf *eb);
-	void (*sent)(void *arg, const char *name);   /* source: all is there, it stands still */
-	void (*failed)(void *arg, const char *name); /* source: it did not go */
+	void (*sent)(void *arg, const char *name); /* source: all is there, it stands still */
+	/* Source: it did not go to @to; @slow: its guest writes too fast for that. */
+	void (*failed)(void *arg, const char *name, const char *to, bool slow, int err,
+	               const struct errbuf *eb);
+	/* Source: it went there, and how; @result: of the worker, borrowed. */
+	void (*moved)(void *arg, const char *name, const char *to, const json_t *result);
+	/* A person wants VM @name moved that is not here: its owner is asked; @req is answered.
+	 * False: there is no such VM. */
+	bool (*forward)(void *arg, struct api_req *req, const char *name);
+	/* Source. @name NULL: at_once only. */
+	void (*how)(void *arg, const char *name, struct move_how *out);
 	enum move_word (*leaves)(void *arg, const char *name);
 	/* Destination: may it come now? Returns 0; -EAGAIN not known yet; -errno. */
 	int (*expect)(void *arg, const char *name, struct errbuf *eb);

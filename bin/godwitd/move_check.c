@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/errbuf.h"
 #include "base/fmt.h"
+#include "base/patience.h"
+#include "base/shared_file.h"
 #include "bin/godwitd/move_disks.h"
 #include "bin/godwitd/switch_api.h"
 #include "hv/config/vm_config.h"
@@ -55,23 +58,29 @@ static void check_cpu(const struct vm_config *vm, struct compat *report)
 	}
 }
 
-/* @writes: also the right to write. */
-static void check_file(const char *what, const char *path, bool writes, struct compat *report)
+/* @writes: also the right to write. Returns false if nothing answers there. */
+static bool check_file(const char *what, const char *path, bool writes, struct compat *report)
 {
+	struct errbuf eb = {0};
 	int fd;
 
 	if (path[0] == '\0') {
-		return;
+		return true;
 	}
-	/* Without O_NONBLOCK a pipe would hold everything up. */
-	fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	fd = patience_stat(path, &eb);
+	if (fd == 0) {
+		/* Without O_NONBLOCK a pipe would hold everything up; the source may have it open
+		 * for writing. */
+		fd = shared_file_open(path, writes ? O_RDWR : O_RDONLY);
+	}
 	if (fd < 0) {
 		compat_add(report, COMPAT_BLOCKER, "file-unreachable", "%s %s: %s", what, path,
-		           strerrordesc_np(errno));
+		           strerrordesc_np(-fd));
 		compat_hint(report, "both nodes must see the VM's files under the same paths");
-		return;
+		return fd != -ETIMEDOUT;
 	}
 	(void)close(fd);
+	return true;
 }
 
 static void check_switches(const struct switch_api *switches, const struct vm_config *vm,
@@ -107,12 +116,16 @@ void move_check(struct manager *manager, const struct switch_api *switches,
 	check_name(manager, &vm, report);
 	check_memory(&vm, report);
 	check_cpu(&vm, report);
-	check_file("kernel", vm.kernel, false, report);
-	check_file("initial ramdisk", vm.initrd, false, report);
-	for (uint32_t i = 0; i < vm.disk_count; i++) {
-		check_file("disk", vm.disks[i].path, !vm.disks[i].read_only, report);
+
+	bool answers = check_file("kernel", vm.kernel, false, report) &&
+	               check_file("initial ramdisk", vm.initrd, false, report);
+
+	for (uint32_t i = 0; answers && i < vm.disk_count; i++) {
+		answers = check_file("disk", vm.disks[i].path, !vm.disks[i].read_only, report);
 	}
-	move_disks_check(&vm, move, disks, report);
+	if (answers) {
+		move_disks_check(&vm, move, disks, report);
+	}
 	check_switches(switches, &vm, report);
 	vm_config_fini(&vm);
 }

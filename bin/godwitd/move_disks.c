@@ -14,6 +14,7 @@
 
 #include "base/errbuf.h"
 #include "base/hostfs.h"
+#include "base/patience.h"
 #include "hv/config/vm_config.h"
 #include "migrate/compat/compat.h"
 
@@ -78,9 +79,14 @@ static int mark_one(const struct vm_disk *disk, const struct guid *move, json_t 
 {
 	char mark[MARK_PATH_MAX];
 	char id[DEVICE_ID_MAX] = "";
-	bool device = is_device(disk->path);
+	int fd = patience_stat(disk->path, eb);
+	bool device = fd == 0 && is_device(disk->path);
 	int err = device ? 0 : mark_path(disk->path, move, mark);
-	int fd = -1;
+
+	if (fd == -ETIMEDOUT) {
+		return fd;
+	}
+	fd = -1;
 
 	if (device) {
 		device_id(disk->path, id);

@@ -367,6 +367,7 @@ static int in_receive(struct move_in *mv, const json_t *definition, bool plain, 
 		.move = mv->move,
 		.peer = mv->peer,
 		.epoch = mv->epoch,
+		.cluster = mv->cluster,
 		.events = &in_events,
 		.arg = mv,
 	};
@@ -406,7 +407,7 @@ static int in_read(struct move_in *mv, const struct json_at *at, bool *plain, bo
                    struct errbuf *eb)
 {
 	static const char *const known[] = {"move",  "definition", "epoch", "plain",
-	                                    "check", "port",       "disks"};
+	                                    "check", "port",       "disks", "cluster"};
 	const char *move = NULL;
 	uint64_t port = 0;
 	int err = json_check_members(at, known, ARRAY_LEN(known), eb);
@@ -416,6 +417,7 @@ static int in_read(struct move_in *mv, const struct json_at *at, bool *plain, bo
 	err = err != 0 ? err : json_get_u64(at, "port", 0, UINT16_MAX, &port, eb);
 	err = err != 0 ? err : json_opt_bool(at, "plain", plain, eb);
 	err = err != 0 ? err : json_opt_bool(at, "check", check, eb);
+	err = err != 0 ? err : json_opt_bool(at, "cluster", &mv->cluster, eb);
 	if (err == 0 && guid_parse(move, &mv->move) != 0) {
 		err = errbuf_set(eb, -EINVAL, "'%s' is no id of a move", move);
 	}
@@ -469,8 +471,13 @@ static int in_expect(struct move_in *mv, const json_t *body, struct errbuf *eb)
 	const struct move_cluster *cluster = mv->api->cfg.cluster;
 	const char *name =
 		json_string_value(json_object_get(json_object_get(body, "definition"), "name"));
+	bool said = mv->cluster;
 
 	mv->cluster = cluster != NULL && name != NULL && cluster->owned(cluster->arg, name);
+	if (said && !mv->cluster) {
+		return errbuf_set(eb, -EAGAIN, "%s is not known here as the cluster's yet",
+		                  name != NULL ? name : "a VM");
+	}
 	return mv->cluster ? cluster->expect(cluster->arg, name, eb) : 0;
 }
 
@@ -513,6 +520,10 @@ enum api_then move_in_request(struct api_req *req, void *arg)
 	(void)snprintf(mv->peer.addr, sizeof(mv->peer.addr), "%s", api_req_peer(req)->addr);
 	err = in_read(mv, &at, &plain, &check, &eb);
 	list_add_tail(&api->in, &mv->link);
+	/* Before anything of it is looked at: that takes time. */
+	if (err == 0 && !check && in_count(api) > MOVE_IN_MAX) {
+		err = errbuf_set(&eb, -EAGAIN, "%u VMs are arriving already", MOVE_IN_MAX);
+	}
 	if (err == 0) {
 		err = in_check(mv, at.value, &report, &eb);
 	}
@@ -523,9 +534,6 @@ enum api_then move_in_request(struct api_req *req, void *arg)
 	json_decref(report);
 	if (err == 0) {
 		err = in_expect(mv, at.value, &eb);
-	}
-	if (err == 0 && in_count(api) > MOVE_IN_MAX) {
-		err = errbuf_set(&eb, -EAGAIN, "%u VMs are arriving already", MOVE_IN_MAX);
 	}
 	if (err == 0) {
 		err = in_receive(mv, json_object_get(at.value, "definition"), plain, &answer, &eb);
@@ -608,8 +616,7 @@ void move_in_resume(struct move_api *api, struct vm *vm, const struct vm_move_in
 	mv->peer = info->peer;
 	mv->epoch = info->epoch;
 	(void)guid_format(&vm_config_get(vm)->id, mv->vm_id);
-	mv->cluster = api->cfg.cluster != NULL &&
-	              api->cfg.cluster->owned(api->cfg.cluster->arg, vm_config_get(vm)->name);
+	mv->cluster = api->cfg.cluster != NULL && vm_is_owned(vm); /* the log decides */
 	list_add_tail(&api->in, &mv->link);
 	vm_move_attach(vm, &in_events, mv);
 	in_ask(mv);

@@ -26,7 +26,8 @@
 #define MOVE_ASK_MS 60000u /* the destination starts a worker */
 #define MOVE_DIAL_MS 30000u
 #define MOVE_PLACE_NS (20 * NS_PER_S)
-#define MOVE_BLACKOUT_NS (2 * NS_PER_S) /* of moves that nobody asked for one by one */
+#define MOVE_BLACKOUT_NS (50 * NS_PER_MS) /* the limit, where nobody has said one */
+#define MOVE_UNASKED_NS (2 * NS_PER_S)    /* the same of moves that nobody asked for one by one */
 #define MOVE_SAY_MS 10000u
 
 static struct vm *out_vm(const struct move_out *mv)
@@ -47,6 +48,12 @@ static void out_end(struct move_out *mv, int err, const struct errbuf *eb, json_
 {
 	struct move_api *api = mv->api;
 
+	if (result != NULL && mv->options != NULL) {
+		(void)json_object_set(result, "mode", json_object_get(mv->options, "mode"));
+	}
+	if (err == 0 && mv->cluster && !api->stopped) {
+		api->cfg.cluster->moved(api->cfg.cluster->arg, mv->vm_name, mv->peer.name, result);
+	}
 	if (mv->job != NULL) {
 		job_end(mv->job, err, eb, result);
 	} else {
@@ -132,8 +139,13 @@ static void out_fail(struct move_out *mv, int err, const struct errbuf *eb, json
 {
 	const struct move_cluster *cluster = mv->api->cfg.cluster;
 
+	/* Of the copying: it does not converge, or its end was late. */
+	json_int_t code = json_integer_value(json_object_get(result, "errno"));
+	bool slow = code == EBUSY || code == ETIMEDOUT;
+
 	if (mv->cluster && mv->phase != MOVE_PLACE) {
-		cluster->failed(cluster->arg, mv->vm_name);
+		cluster->failed(cluster->arg, mv->vm_name, mv->peer.name, slow,
+		                mv->cancelled ? -ECANCELED : err, eb);
 	}
 	if (mv->asked) {
 		out_drop(mv);
@@ -289,6 +301,7 @@ static void out_dialled(void *arg, int err, const int *fds, uint32_t count, cons
 		.options = mv->options,
 		.fds = fds,
 		.fd_count = count,
+		.cluster = mv->cluster,
 		.events = &move_out_events,
 		.arg = mv,
 	};
@@ -446,13 +459,17 @@ static void out_ask(struct move_out *mv)
 		err = body == NULL ? errbuf_sys(&eb, -ENOMEM, "cannot move %s", mv->vm_name)
 		                   : out_mark(mv, vm, body, &eb);
 	}
+	/* Who does not know it as the cluster's must not take it for an ordinary one. */
+	if (err == 0 && mv->cluster && json_object_set_new(body, "cluster", json_true()) != 0) {
+		err = errbuf_sys(&eb, -ENOMEM, "cannot move %s", mv->vm_name);
+	}
 	if (err == 0) {
 		err = out_call(mv, API_POST, "/v1/arrivals", body, MOVE_ASK_MS, out_asked, &eb);
 	}
 	json_decref(body);
 	if (err != 0) {
 		out_unmark(mv);
-		out_end(mv, err, &eb, NULL);
+		out_fail(mv, err, &eb, NULL);
 		return;
 	}
 	mv->asked = true;
@@ -464,8 +481,13 @@ static void out_ask(struct move_out *mv)
 /* Begin what is in line, as far as there is room. */
 static void out_next(struct move_api *api)
 {
+	const struct move_cluster *cluster = api->cfg.cluster;
+	struct move_how how = {.at_once = MOVE_OUT_MAX};
 	uint32_t running = 0;
 
+	if (cluster != NULL) {
+		cluster->how(cluster->arg, NULL, &how);
+	}
 	list_for_each(at, &api->out)
 	{
 		running += list_entry(at, struct move_out, link)->phase > MOVE_QUEUED ? 1 : 0;
@@ -474,7 +496,7 @@ static void out_next(struct move_api *api)
 	{
 		struct move_out *mv = list_entry(at, struct move_out, link);
 
-		if (running < MOVE_OUT_MAX && mv->phase == MOVE_QUEUED && !mv->calling) {
+		if (running < how.at_once && mv->phase == MOVE_QUEUED && !mv->calling) {
 			running++;
 			out_ask(mv);
 		}
@@ -557,6 +579,29 @@ static int out_later(const struct json_at *at, struct errbuf *eb)
 	return err;
 }
 
+/* How long it may stand still, where nobody says it for this move. */
+static uint64_t out_blackout(const struct move_out *mv, uint64_t preset_ns)
+{
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+	struct move_how how = {0};
+
+	if (cluster != NULL && cluster->owned(cluster->arg, mv->vm_name)) {
+		cluster->how(cluster->arg, mv->vm_name, &how);
+	}
+	return how.blackout_max_ns != 0 ? how.blackout_max_ns : preset_ns;
+}
+
+/* Of a move that nobody asked for one by one. */
+static json_t *out_unasked(const struct move_out *mv)
+{
+	const struct move_cluster *cluster = mv->api->cfg.cluster;
+	struct move_how how = {0};
+
+	cluster->how(cluster->arg, mv->vm_name, &how);
+	return json_pack("{s:s,s:I}", "mode", how.quick ? "quick" : "live", "blackout_max_ns",
+	                 (json_int_t)out_blackout(mv, MOVE_UNASKED_NS));
+}
+
 static int out_options(struct move_out *mv, const struct json_at *at, struct errbuf *eb)
 {
 	static const char *const known[] = {"to",       "addr",        "port",
@@ -570,7 +615,7 @@ static int out_options(struct move_out *mv, const struct json_at *at, struct err
 	const char *addr = "";
 	uint64_t port = API_TLS_PORT;
 	uint64_t streams = MOVE_STREAMS_DEFAULT;
-	uint64_t blackout = 50000000;
+	uint64_t blackout = 0;
 	uint64_t bandwidth = 0;
 	uint64_t time_max = 0;
 	size_t mode = 0;
@@ -599,6 +644,7 @@ static int out_options(struct move_out *mv, const struct json_at *at, struct err
 	(void)snprintf(mv->peer.addr, sizeof(mv->peer.addr), "%s", addr);
 	mv->peer.port = (uint16_t)port;
 	mv->streams = (uint32_t)streams;
+	blackout = blackout != 0 ? blackout : out_blackout(mv, MOVE_BLACKOUT_NS);
 	mv->options =
 		json_pack("{s:s,s:I,s:I,s:I,s:s}", "mode", modes[mode], "blackout_max_ns",
 	                  (json_int_t)blackout, "time_max_ns", (json_int_t)time_max,
@@ -647,6 +693,13 @@ static int out_place(struct move_out *mv, struct errbuf *eb)
 	int err;
 
 	if (cluster == NULL || !cluster->owned(cluster->arg, mv->vm_name)) {
+		if (vm_is_owned(out_vm(mv))) {
+			(void)errbuf_set(eb, -EPERM,
+			                 "%s belongs to a cluster that this node cannot ask",
+			                 mv->vm_name);
+			errbuf_hint(eb, "godwit cluster status shows whether this node is in it");
+			return -EPERM;
+		}
 		mv->phase = MOVE_QUEUED;
 		return 0;
 	}
@@ -683,8 +736,7 @@ void move_api_send(struct move_api *api, struct vm *vm, const struct vm_move_pee
 		mv->phase = MOVE_PLACE;
 		mv->cluster = true;
 		mv->streams = MOVE_STREAMS_DEFAULT;
-		mv->options = json_pack("{s:s,s:I}", "mode", "live", "blackout_max_ns",
-		                        (json_int_t)MOVE_BLACKOUT_NS);
+		mv->options = out_unasked(mv);
 		cfg.arg = mv;
 		(void)snprintf(object, sizeof(object), "vm/%s", name);
 		(void)snprintf(text, sizeof(text), "moving %s to %s", name, peer->name);
@@ -753,11 +805,8 @@ enum api_then move_out_request(struct api_req *req, void *arg)
 	int err;
 
 	if (vm == NULL && api->cfg.cluster != NULL &&
-	    api->cfg.cluster->owned(api->cfg.cluster->arg, api_req_param(req, "name"))) {
-		(void)errbuf_set(&eb, -EREMOTE, "%s does not run on this node",
-		                 api_req_param(req, "name"));
-		errbuf_hint(&eb, "godwit vm list shows where; ask that node");
-		return api_reply_errno(req, -EREMOTE, &eb);
+	    api->cfg.cluster->forward(api->cfg.cluster->arg, req, api_req_param(req, "name"))) {
+		return API_LATER;
 	}
 	if (vm == NULL) {
 		(void)errbuf_set(&eb, -ENOENT, "there is no VM named %s",
@@ -825,11 +874,17 @@ enum api_then move_out_word(struct api_req *req, void *arg)
 
 void move_out_resume(struct move_api *api, struct vm *vm, const struct vm_move_info *info)
 {
-	struct move_out *mv = move_out_new(api, vm);
 	struct errbuf eb = {0};
 	char object[160];
 	char text[200];
 	const struct job_cfg job = {.kind = "move", .object = object, .text = text};
+
+	/* What the destination needs to know it knows from the log. */
+	if (vm_is_owned(vm) && vm_move_forget(vm, &eb) == 0) {
+		return;
+	}
+
+	struct move_out *mv = move_out_new(api, vm);
 
 	if (mv == NULL) {
 		return; /* the next restart tries again */

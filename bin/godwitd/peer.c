@@ -38,7 +38,12 @@ struct peer_job {
 	json_t *body; /* owned: a copy of its own, reference counts are not shared by threads */
 	uint32_t timeout_ms;
 	peer_done_fn fn;         /* of a call */
-	peer_dialled_fn dialled; /* of a dial; NULL: it is a call */
+	peer_dialled_fn dialled; /* of a dial */
+	peer_bytes_fn bytes_fn;  /* of a call for bytes */
+	char *bytes;             /* owned */
+	size_t bytes_len;
+	const char *relay; /* protocol, of a relay */
+	int relay_fd;      /* owned by its thread */
 	void *arg;
 	struct api_result result;
 	char host[PEER_URL_MAX]; /* of a dial */
@@ -55,11 +60,13 @@ struct peers {
 	char key[PEER_PATH_MAX];
 	char ca[PEER_PATH_MAX];
 	int done_fd; /* eventfd */
+	int stop_fd; /* eventfd: relays end */
 	struct loop_fd *watch;
 	struct list jobs;
 	peer_known_fn known;
 	void *known_arg;
 	uint32_t count;
+	uint32_t relays;
 	pthread_mutex_t lock;
 };
 
@@ -69,6 +76,7 @@ static void peer_job_free(struct peer_job *job)
 		(void)close(job->fds[--job->fd_count]);
 	}
 	api_result_fini(&job->result);
+	free(job->bytes);
 	json_decref(job->body);
 	free(job->path);
 	free(job);
@@ -156,10 +164,9 @@ static void *peer_dial_thread(void *arg)
 	return NULL;
 }
 
-static void *peer_thread(void *arg)
+static int peer_client(struct peer_job *job, struct api_client **out)
 {
-	struct peer_job *job = arg;
-	struct peers *peers = job->peers;
+	const struct peers *peers = job->peers;
 	const struct api_client_cfg cfg = {
 		.url = job->url,
 		.connect_addr = job->addr[0] != '\0' ? job->addr : NULL,
@@ -170,6 +177,29 @@ static void *peer_thread(void *arg)
 		.connect_timeout_ms =
 			job->timeout_ms < API_CONNECT_TIMEOUT_MS ? job->timeout_ms : 0,
 	};
+
+	return api_client_create(&cfg, out, &job->eb);
+}
+
+static int peer_more(const void *buf, size_t len, void *arg)
+{
+	struct peer_job *job = arg;
+	char *bytes = job->bytes_len + len <= PEER_BYTES_MAX
+	                      ? gw_realloc_array(job->bytes, job->bytes_len + len + 1, 1)
+	                      : NULL;
+
+	if (bytes == NULL) {
+		return job->bytes_len + len <= PEER_BYTES_MAX ? -ENOMEM : -EMSGSIZE;
+	}
+	memcpy(bytes + job->bytes_len, buf, len);
+	job->bytes = bytes;
+	job->bytes_len += len;
+	return 0;
+}
+
+static void *peer_thread(void *arg)
+{
+	struct peer_job *job = arg;
 	const struct api_call call = {
 		.method = job->method,
 		.path = job->path,
@@ -178,10 +208,127 @@ static void *peer_thread(void *arg)
 	};
 	struct api_client *client = NULL;
 
-	job->err = api_client_create(&cfg, &client, &job->eb);
-	if (job->err == 0) {
+	job->err = peer_client(job, &client);
+	if (job->err == 0 && job->bytes_fn != NULL) {
+		job->err = api_client_bytes(client, &call, peer_more, job, &job->eb);
+	} else if (job->err == 0) {
 		job->err = api_client_call(client, &call, &job->result, &job->eb);
 	}
+	api_client_destroy(client);
+	peer_end(job);
+	return NULL;
+}
+
+/* ---- relays ---- */
+
+/* Bytes on their way in one direction. */
+struct peer_way {
+	char buf[4096];
+	size_t at, len;
+	bool over; /* nothing more comes */
+};
+
+/* From our client. */
+static void peer_from_fd(struct peer_way *w, int fd)
+{
+	ssize_t n = read(fd, w->buf, sizeof(w->buf));
+
+	w->at = 0;
+	w->len = n > 0 ? (size_t)n : 0;
+	w->over = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+static void peer_to_channel(struct peer_way *w, struct api_channel *channel)
+{
+	ssize_t n = api_channel_write(channel, w->buf + w->at, w->len - w->at);
+
+	if (n >= 0) {
+		w->at += (size_t)n;
+	} else if (n != -EAGAIN) {
+		w->over = true;
+	}
+}
+
+/* TLS may hold bytes back: as long as there are some they are taken before anybody polls. */
+static void peer_from_channel(struct peer_way *w, struct api_channel *channel)
+{
+	ssize_t n = api_channel_read(channel, w->buf, sizeof(w->buf));
+
+	w->at = 0;
+	w->len = n > 0 ? (size_t)n : 0;
+	w->over = n == 0 || (n < 0 && n != -EAGAIN);
+}
+
+static void peer_to_fd(struct peer_way *w, int fd)
+{
+	ssize_t n = send(fd, w->buf + w->at, w->len - w->at, MSG_NOSIGNAL);
+
+	if (n >= 0) {
+		w->at += (size_t)n;
+	} else if (errno != EAGAIN && errno != EINTR) {
+		w->over = true;
+	}
+}
+
+static void peer_relay_run(const struct peer_job *job, struct api_channel *channel)
+{
+	struct peer_way there = {.at = 0};
+	struct peer_way back = {.at = 0};
+
+	while (!there.over && !back.over) {
+		bool out = there.at < there.len;
+		bool in = back.at < back.len;
+
+		if (!in) {
+			peer_from_channel(&back, channel);
+			in = back.at < back.len;
+		}
+		struct pollfd fds[3] = {
+			{.fd = job->peers->stop_fd, .events = POLLIN},
+			{.fd = api_channel_fd(channel),
+		         .events = (short)((in ? 0 : POLLIN) | (out ? POLLOUT : 0))},
+			{.fd = job->relay_fd,
+		         .events = (short)((out ? 0 : POLLIN) | (in ? POLLOUT : 0))},
+		};
+
+		if (back.over || (poll(fds, 3, -1) < 0 && errno != EINTR) || fds[0].revents != 0) {
+			return;
+		}
+		if (out && fds[1].revents != 0) {
+			peer_to_channel(&there, channel);
+		} else if (!out && fds[2].revents != 0) {
+			peer_from_fd(&there, job->relay_fd);
+		}
+		if (in && fds[2].revents != 0) {
+			peer_to_fd(&back, job->relay_fd);
+		}
+	}
+}
+
+static void *peer_relay_thread(void *arg)
+{
+	struct peer_job *job = arg;
+	const struct api_call call = {
+		.method = job->method, .path = job->path, .timeout_ms = job->timeout_ms};
+	struct api_client *client = NULL;
+	struct api_channel *channel = NULL;
+
+	job->err = peer_client(job, &client);
+	if (job->err == 0) {
+		job->err = api_client_upgrade(client, &call, job->relay, &channel, &job->eb);
+	}
+	if (job->err == 0) {
+		peer_relay_run(job, channel);
+		api_channel_close(channel);
+	} else {
+		char text[600];
+		int len = snprintf(text, sizeof(text), "%s\r\n", errbuf_text(&job->eb, job->err));
+
+		if (len > 0) {
+			(void)!send(job->relay_fd, text, strlen(text), MSG_NOSIGNAL);
+		}
+	}
+	(void)close(job->relay_fd);
 	api_client_destroy(client);
 	peer_end(job);
 	return NULL;
@@ -205,7 +352,7 @@ static struct peer_job *peers_take(struct peers *peers)
 	(void)pthread_mutex_unlock(&peers->lock);
 	if (found != NULL) {
 		list_del(&found->link);
-		peers->count--;
+		*(found->relay != NULL ? &peers->relays : &peers->count) -= 1;
 		(void)pthread_join(found->thread, NULL);
 	}
 	return found;
@@ -225,7 +372,9 @@ static void peers_on_done(int fd, uint32_t events, void *arg)
 		if (job->dialled != NULL) {
 			job->dialled(job->arg, job->err, job->fds,
 			             job->err == 0 ? job->fd_count : 0, &job->eb);
-		} else {
+		} else if (job->bytes_fn != NULL) {
+			job->bytes_fn(job->arg, job->err, job->bytes, job->bytes_len, &job->eb);
+		} else if (job->relay == NULL) {
 			job->fn(job->arg, job->err, job->err == 0 ? job->result.body : NULL,
 			        &job->eb);
 		}
@@ -249,7 +398,8 @@ int peers_create(const struct peers_cfg *cfg, struct peers **out, struct errbuf 
 	(void)snprintf(peers->key, sizeof(peers->key), "%.4000s/node.key", cfg->cert_dir);
 	(void)snprintf(peers->ca, sizeof(peers->ca), "%.4000s/ca.pem", cfg->cert_dir);
 	peers->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (peers->done_fd < 0) {
+	peers->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (peers->done_fd < 0 || peers->stop_fd < 0) {
 		err = -errno;
 	} else {
 		err = loop_fd_add(peers->loop, peers->done_fd, LOOP_READ, peers_on_done, peers,
@@ -265,8 +415,13 @@ int peers_create(const struct peers_cfg *cfg, struct peers **out, struct errbuf 
 
 void peers_destroy(struct peers *peers)
 {
+	uint64_t one = 1;
+
 	if (peers == NULL) {
 		return;
+	}
+	if (peers->stop_fd >= 0 && write(peers->stop_fd, &one, sizeof(one)) != sizeof(one)) {
+		log_err(TAG, "relays are not told to end error=%s", strerrorname_np(errno));
 	}
 	list_for_each_safe(at, &peers->jobs)
 	{
@@ -278,6 +433,9 @@ void peers_destroy(struct peers *peers)
 	loop_fd_del(peers->watch);
 	if (peers->done_fd >= 0) {
 		(void)close(peers->done_fd);
+	}
+	if (peers->stop_fd >= 0) {
+		(void)close(peers->stop_fd);
 	}
 	(void)pthread_mutex_destroy(&peers->lock);
 	free(peers);
@@ -322,7 +480,7 @@ static int peer_begin(struct peers *peers, struct peer_job *job, void *(*thread)
 		peer_job_free(job);
 		return errbuf_sys(eb, err, "cannot call node %s", node);
 	}
-	peers->count++;
+	*(job->relay != NULL ? &peers->relays : &peers->count) += 1;
 	return 0;
 }
 
@@ -340,25 +498,77 @@ static int peer_room(const struct peers *peers, struct errbuf *eb)
 	                            PEER_CALLS_MAX);
 }
 
-int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn, void *arg,
-              struct errbuf *eb)
+/* A call that may be made. Returns 0; as peer_call(). */
+static int peer_new(struct peers *peers, const struct peer_call *call, struct peer_job **out,
+                    struct errbuf *eb)
 {
 	char pins[PEER_PINS_MAX] = "";
-	struct peer_job *job;
-	int err = peer_room(peers, eb);
+	int err = 0;
 
-	if (err == 0 && peers->known != NULL) {
+	*out = NULL;
+	if (peers->known != NULL) {
 		err = peers->known(peers->known_arg, call->node, pins, eb);
 	}
 	if (err != 0) {
 		return err;
 	}
-	job = peer_job_new(peers, call, fn, arg);
-	if (job == NULL) {
+	*out = peer_job_new(peers, call, NULL, NULL);
+	if (*out == NULL) {
 		return errbuf_sys(eb, -ENOMEM, "cannot call node %s", call->node);
 	}
-	memcpy(job->pins, pins, sizeof(job->pins));
+	memcpy((*out)->pins, pins, sizeof((*out)->pins));
+	return 0;
+}
+
+/* One of the functions is told how it ended. */
+static int peer_start(struct peers *peers, const struct peer_call *call, peer_done_fn fn,
+                      peer_bytes_fn bytes_fn, void *arg, struct errbuf *eb)
+{
+	struct peer_job *job = NULL;
+	int err = peer_room(peers, eb);
+
+	if (err == 0) {
+		err = peer_new(peers, call, &job, eb);
+	}
+	if (err != 0) {
+		return err;
+	}
+	job->fn = fn;
+	job->bytes_fn = bytes_fn;
+	job->arg = arg;
 	return peer_begin(peers, job, peer_thread, call->node, eb);
+}
+
+int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn, void *arg,
+              struct errbuf *eb)
+{
+	return peer_start(peers, call, fn, NULL, arg, eb);
+}
+
+int peer_bytes(struct peers *peers, const struct peer_call *call, peer_bytes_fn fn, void *arg,
+               struct errbuf *eb)
+{
+	return peer_start(peers, call, NULL, fn, arg, eb);
+}
+
+int peer_relay(struct peers *peers, const struct peer_call *call, const char *protocol, int fd,
+               struct errbuf *eb)
+{
+	struct peer_job *job = NULL;
+	int err = peers->relays < PEER_RELAYS_MAX
+	                  ? peer_new(peers, call, &job, eb)
+	                  : errbuf_set(eb, -EBUSY, "%u streams of other nodes are open already",
+	                               PEER_RELAYS_MAX);
+
+	if (err == 0 && job != NULL) {
+		job->relay = protocol;
+		job->relay_fd = fd;
+		err = peer_begin(peers, job, peer_relay_thread, call->node, eb);
+	}
+	if (err != 0) {
+		(void)close(fd);
+	}
+	return err;
 }
 
 int peer_dial(struct peers *peers, const struct peer_dial *dial, peer_dialled_fn fn, void *arg,

@@ -11,6 +11,7 @@
  * Thread: the loop's.
  */
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/api/api.h"
@@ -58,7 +59,7 @@ MUST_USE int peers_create(const struct peers_cfg *cfg, struct peers **out, struc
 
 /*
  * peers_destroy() - waits for the calls under way (at most their timeouts); they are not answered
- * any more. NULL is fine.
+ * any more. Relays end. NULL is fine.
  */
 void peers_destroy(struct peers *peers);
 
@@ -72,6 +73,27 @@ void peers_known(struct peers *peers, peer_known_fn fn, void *arg);
  */
 MUST_USE int peer_call(struct peers *peers, const struct peer_call *call, peer_done_fn fn,
                        void *arg, struct errbuf *eb);
+
+/* @buf[len]: borrowed; what came, if err == 0. */
+typedef void (*peer_bytes_fn)(void *arg, int err, const void *buf, size_t len,
+                              const struct errbuf *eb);
+
+#define PEER_BYTES_MAX (16u << 20)
+
+/* peer_bytes() - a call whose answer is no JSON (a log). As peer_call(); -EMSGSIZE too long. */
+MUST_USE int peer_bytes(struct peers *peers, const struct peer_call *call, peer_bytes_fn fn,
+                        void *arg, struct errbuf *eb);
+
+#define PEER_RELAYS_MAX 32u
+
+/*
+ * peer_relay() - a byte stream of another node (a console) for a client of ours: what comes on
+ * @fd, a nonblocking stream socket, goes there, and back, until one of them closes. If the node
+ * cannot be reached the client reads why. @protocol: static. Takes @fd, also on failure.
+ * Returns 0; -EBUSY PEER_RELAYS_MAX of them; else as peer_call().
+ */
+MUST_USE int peer_relay(struct peers *peers, const struct peer_call *call, const char *protocol,
+                        int fd, struct errbuf *eb);
 
 #define PEER_SOCKETS_MAX 17u
 

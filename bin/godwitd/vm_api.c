@@ -18,6 +18,7 @@
 #include "bin/godwitd/disk_api.h"
 #include "bin/godwitd/event_api.h"
 #include "bin/godwitd/switch_api.h"
+#include "bin/godwitd/vm_files.h"
 #include "hv/manager/manager.h"
 #include "hv/manager/store.h"
 
@@ -317,6 +318,7 @@ static json_t *create_requests(json_t *definition)
 static int create_check(struct vm_api *api, json_t *definition, struct errbuf *eb)
 {
 	json_t *ha = json_incref(json_object_get(definition, "ha"));
+	const char *name = json_string_value(json_object_get(definition, "name"));
 	struct vm *vm = NULL;
 	int err = 0;
 
@@ -324,6 +326,9 @@ static int create_check(struct vm_api *api, json_t *definition, struct errbuf *e
 		err = errbuf_set(eb, -ENOTCONN,
 		                 "a highly available VM needs a cluster, and this host is in none");
 		errbuf_hint(eb, "godwit cluster create makes one");
+	}
+	if (ha == NULL && name != NULL && api->ha != NULL && api->ha->owned(api->ha->arg, name)) {
+		err = errbuf_set(eb, -EEXIST, "the cluster has a VM named %s", name);
 	}
 	if (ha != NULL) {
 		(void)json_object_del(definition, "ha");
@@ -359,6 +364,9 @@ static enum api_then vm_create(struct api_req *req, void *arg)
 	}
 	/* Nothing is made for a VM that cannot be. */
 	err = create_check(api, definition, &eb);
+	if (err == 0) {
+		err = vm_files_check(definition, disks, &eb);
+	}
 	if (err == 0 && !dry_run && json_array_size(disks) != 0) {
 		return create_with_disks(api, req, definition, disks);
 	}
@@ -581,7 +589,8 @@ static enum api_then vm_get_console(struct api_req *req, void *arg)
 		return then;
 	}
 	state = vm_state_get(vm);
-	if (state != VM_RUNNING && state != VM_PAUSED && state != VM_STOPPING) {
+	if (state != VM_RUNNING && state != VM_PAUSED && state != VM_STOPPING &&
+	    state != VM_CRITICAL) {
 		(void)errbuf_set(&eb, -ENOTCONN, "%s is %s and has no console",
 		                 vm_config_get(vm)->name, vm_state_name(state));
 		errbuf_hint(&eb, "godwit vm log shows what it wrote so far");
@@ -679,6 +688,7 @@ static int vm_api_open(const struct vm_api_cfg *cfg, struct vm_api *api, struct 
 		.run_dir = cfg->run_dir,
 		.worker_path = cfg->worker_path,
 		.worker_uid_base = cfg->worker_uid_base,
+		.direct_socket = cfg->direct_socket,
 		.events = &events,
 		.events_arg = api,
 		.tap_open = switch_api_tap_open,
@@ -725,6 +735,11 @@ int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errb
 void vm_api_set_ha(struct vm_api *api, const struct vm_api_ha *ha)
 {
 	api->ha = ha;
+}
+
+struct event_api *vm_api_events(struct vm_api *api)
+{
+	return api->events;
 }
 
 struct manager *vm_api_manager(struct vm_api *api)

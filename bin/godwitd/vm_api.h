@@ -16,6 +16,7 @@ struct api_req;
 struct api_server;
 struct errbuf;
 struct loop;
+struct event_api;
 struct manager;
 struct switch_api;
 struct vm_api;
@@ -28,10 +29,14 @@ struct vm_api_cfg {
 	const char *run_dir;
 	const char *worker_path;
 	uint32_t worker_uid_base;
+	const char *direct_socket; /* manager_cfg.direct_socket */
 };
 
 /* vm_api_create() - open the database, adopt what runs, serve. Returns 0; -errno. */
 MUST_USE int vm_api_create(const struct vm_api_cfg *cfg, struct vm_api **out, struct errbuf *eb);
+
+/* vm_api_events() - where events are shown; theirs until vm_api_stop(). */
+struct event_api *vm_api_events(struct vm_api *api);
 
 /* vm_api_manager(), vm_api_switches(), vm_api_store() - what the routes of other modules need;
  * theirs until vm_api_stop() (the manager) and vm_api_destroy(). */
@@ -59,6 +64,8 @@ struct vm_api_ha {
 	/* Is VM @name the cluster's? Then *then: it was answered or will be. False: go on. */
 	bool (*ask)(void *arg, enum vm_api_ask what, const char *name, struct api_req *req,
 	            bool *later);
+	/* Does the cluster have a VM of that name, wherever it is? */
+	bool (*owned)(void *arg, const char *name);
 	/* A complete definition that wants to be the cluster's. Both are taken. */
 	void (*define)(void *arg, struct api_req *req, json_t *definition, json_t *ha);
 	/* Make @vms, rows of VMs here, those of the whole cluster. */

@@ -193,19 +193,36 @@ static void ladder(struct step *s, const struct role *r, struct agent_vm *vm)
 	}
 }
 
+/* What is under way is the move that the log means now. */
+static bool goes_there(const struct role *r, const struct agent_vm *vm)
+{
+	return vm->dest.node == r->dest.node && vm->dest.inc == r->dest.inc &&
+	       vm->dest_since_ms == r->since_ms;
+}
+
 static void send_away(struct step *s, const struct role *r, struct agent_vm *vm)
 {
+	bool elsewhere = vm->sending && !goes_there(r, vm);
+
+	if (elsewhere && vm->report != ROLE_CMD_MIGRATE_CANCEL) {
+		/* Cancelled and begun anew between two of our steps. What has stopped for the first
+		 * stands still until the log says that it stays. */
+		vm->report = ROLE_CMD_MIGRATE_CANCEL;
+		vm->proposed_ns = 0;
+	}
 	if (vm->state == AGENT_RUNNING && !vm->sending && vm->report == 0) {
 		struct agent_action *action = add(s, AGENT_VM_SEND, r->id);
 
 		if (action != NULL) {
 			action->node = r->dest.node;
 			vm->sending = true;
+			vm->dest = r->dest;
+			vm->dest_since_ms = r->since_ms;
 			vm->proposed_ns = 0;
 		}
 	}
-	if (vm->sent) {
-		propose(s, r, ROLE_CMD_SWITCH, r->dest, 0);
+	if (vm->sent && !elsewhere) {
+		propose(s, r, ROLE_CMD_SWITCH, r->dest, vm->dest_since_ms);
 	} else if (vm->report == ROLE_CMD_MIGRATE_CANCEL) {
 		propose(s, r, ROLE_CMD_MIGRATE_CANCEL, (struct role_at){0}, 0);
 	}

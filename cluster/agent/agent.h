@@ -70,7 +70,9 @@ struct agent_vm {
 	bool killing;
 	bool sending;
 	bool sent;
-	enum role_verb report; /* 0 = none: to be proposed until the role changes */
+	struct role_at dest;    /* sending: whom to, */
+	uint64_t dest_since_ms; /* and since when the log wants that: an earlier move is another */
+	enum role_verb report;  /* 0 = none: to be proposed until the role changes */
 	enum role_stop stop;
 	uint64_t proposed_ns;
 };

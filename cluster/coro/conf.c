@@ -165,10 +165,26 @@ int coro_conf_text(const struct coro_conf *conf, char *buf, struct errbuf *eb)
 	conf_add(&t, "\tlink_mode: %s\n", conf->nodes[0].addr[1] != NULL ? "active" : "passive");
 	conf_add(&t, "\ttoken: %u\n\ttoken_coefficient: 0\n", conf->token_ms);
 	conf_add(&t, "\tconsensus: %u\n", coro_conf_consensus_ms(conf->token_ms));
+	conf_add(&t, "\tseqno_unchanged_const: %u\n", CORO_CONF_IDLE_ROTATIONS);
 	conf_add(&t,
 	         "\tcrypto_model: openssl\n\tcrypto_cipher: aes256\n\tcrypto_hash: sha256\n"
-	         "\tkeyfile: %s\n}\n",
+	         "\tkeyfile: %s\n",
 	         conf->keyfile);
+	/* As corosync would derive them from the token, but that it does only when it starts: links
+	 * of one that was told of another token would come up slower, or sooner, than those of one
+	 * that was started since, and for as long only one of the two hears the other. A link is
+	 * up after two answers: with a long token nodes that join need not wait longer. */
+	const uint32_t quarter_ms = conf->token_ms / 4;
+	const uint32_t ping_ms =
+		quarter_ms < CORO_CONF_PING_MAX_MS ? quarter_ms : CORO_CONF_PING_MAX_MS;
+
+	for (uint32_t l = 0; l < CORO_CONF_LINKS_MAX && conf->nodes[0].addr[l] != NULL; l++) {
+		conf_add(&t,
+		         "\tinterface {\n\t\tlinknumber: %u\n\t\tknet_ping_interval: %u\n"
+		         "\t\tknet_ping_timeout: %u\n\t}\n",
+		         l, ping_ms, conf->token_ms / 2);
+	}
+	conf_add(&t, "}\n");
 	conf_add(&t, "quorum {\n\tprovider: corosync_votequorum\n");
 	if (conf->witness != 0) {
 		conf_add(&t,

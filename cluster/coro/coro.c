@@ -128,6 +128,19 @@ static void coro_config(struct coro *c)
 	}
 }
 
+int coro_token_ms(uint32_t *out)
+{
+	cmap_handle_t handle;
+	int err;
+
+	if (cmap_initialize(&handle) != CS_OK) {
+		return -ENOTCONN;
+	}
+	err = cmap_get_uint32(handle, "runtime.config.totem.token", out) == CS_OK ? 0 : -ENOENT;
+	(void)cmap_finalize(handle);
+	return err;
+}
+
 static void on_cpg_ring(cpg_handle_t handle, struct cpg_ring_id id, uint32_t count,
                         const uint32_t *members)
 {

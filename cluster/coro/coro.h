@@ -65,6 +65,10 @@ void coro_multicast(struct coro *c, const void *buf, size_t len);
 /* coro_unicast() - to one node of the group. */
 void coro_unicast(struct coro *c, uint32_t nodeid, const void *buf, size_t len);
 
+/* coro_token_ms() - the token with which the corosync of this host runs, whatever its file says.
+ * Returns 0; -ENOTCONN; -ENOENT it does not say. Any thread; blocks while corosync is stopped. */
+MUST_USE int coro_token_ms(uint32_t *out);
+
 /* coro_reset() - leave and connect anew: a member that halted must not seem to be one. */
 void coro_reset(struct coro *c, const char *why);
 

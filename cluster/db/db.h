@@ -123,6 +123,19 @@ struct db_sink {
 MUST_USE int db_apply(struct db *db, const struct db_entry *entry, const struct db_sink *sink,
                       struct db_result *out);
 
+#define DB_LOG_FIRST 0x80u /* events that no command made have numbers from here on */
+#define DB_LOG_LAST 0xffu
+
+/*
+ * db_log() - an event that follows from entry @entry, which is no command of this kind, or was
+ * applied just before: as the operation "log" would add it. Every node must do the same.
+ * @entry: its command is not looked at. @number: of the event among those of the entry,
+ * DB_LOG_FIRST..DB_LOG_LAST. @doc: borrowed.
+ * Returns 0; -EINVAL @doc is not allowed, or too large; -ENOMEM: as db_apply().
+ */
+MUST_USE int db_log(struct db *db, const struct db_entry *entry, uint32_t number, json_t *doc,
+                    const struct db_sink *sink);
+
 /*
  * db_load() - one pair that a sink was given, in any order, into empty tables.
  * Returns 0; -EBADMSG not such a pair; -EEXIST loaded before; -ENOMEM.

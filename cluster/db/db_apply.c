@@ -477,3 +477,31 @@ int db_apply(struct db *db, const struct db_entry *entry, const struct db_sink *
 	free(a.changes);
 	return status == -ENOMEM ? -ENOMEM : 0;
 }
+
+int db_log(struct db *db, const struct db_entry *entry, uint32_t number, json_t *doc,
+           const struct db_sink *sink)
+{
+	struct change change = {.op = {.kind = DB_EVENT, .action = DB_LOG}, .after = doc};
+	struct apply a = {.db = db, .entry = entry, .changes = &change};
+	int err = db_doc_check(doc);
+
+	CHECK(number >= DB_LOG_FIRST && number <= DB_LOG_LAST);
+	if (err == 0) {
+		(void)snprintf(change.op.key, sizeof(change.op.key), "%016" PRIx64 "-%02x",
+		               entry->index, number);
+		err = make_pair(&a, &change, entry->index);
+	}
+	if (err == 0) {
+		err = make_item(&a, &change);
+	}
+	if (err == 0) {
+		change_tables(&a, &change, sink);
+		trim_events(db, sink);
+		db->index = entry->index;
+		a.count = 1;
+		tell(&a);
+	}
+	change.after = NULL; /* the caller's */
+	drop(&change);
+	return err == -ENOSPC ? -EINVAL : err;
+}

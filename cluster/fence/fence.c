@@ -19,6 +19,26 @@ void fence_init(struct fence *f, struct role_at at, uint64_t delay_ns, uint64_t 
 	f->begin_ns = now_ns + delay_ns;
 }
 
+void fence_power_changed(struct fence *f)
+{
+	for (uint32_t level = 0; level < FENCE_LEVELS_MAX; level++) {
+		for (uint32_t d = 0; d < FENCE_DEVICES_MAX; d++) {
+			/* The number goes on: an answer to the last try is not heard. */
+			f->off[level][d] = (struct fence_try){.number = f->off[level][d].number};
+			f->heard[level][d] = f->off[level][d].number;
+		}
+	}
+	f->level = 0;
+}
+
+void fence_storage_changed(struct fence *f)
+{
+	for (uint32_t v = 0; v < ROLE_VOLUMES_MAX; v++) {
+		/* The number goes on, as above. */
+		f->preempt[v] = (struct fence_try){.number = f->preempt[v].number};
+	}
+}
+
 static uint64_t retry_ns(const struct fence_try *t)
 {
 	return NS_PER_S << (t->number < RETRY_MAX ? t->number - 1 : RETRY_MAX);
@@ -54,7 +74,7 @@ static size_t step_volumes(struct fence *f, const struct fence_view *view, uint6
 		}
 		struct fence_try *t = &f->preempt[id - 1];
 
-		if (((view->abortable | view->preemptable) & bit) != 0 && begin(t, view, now_ns)) {
+		if ((view->preemptable & bit) != 0 && begin(t, view, now_ns)) {
 			out[count++] = (struct fence_action){
 				.what = FENCE_PREEMPT, .volume = id, .number = t->number};
 		}
@@ -67,19 +87,58 @@ static size_t step_volumes(struct fence *f, const struct fence_view *view, uint6
 	return count;
 }
 
-static bool level_off(const struct fence *f, const struct fence_view *view, uint32_t level,
-                      uint64_t *since_ns)
+/* Since when all devices of @level have said that they are off; 0 = one has not. @old_ns: what was
+ * said before that is too old to count with the rest: it may be on again. */
+static uint64_t level_said(const struct fence *f, const struct fence_view *view, uint32_t level,
+                           uint64_t *old_ns)
 {
-	*since_ns = 0;
+	uint64_t newest_ns = 0;
+
 	for (uint32_t d = 0; d < view->devices[level]; d++) {
 		const struct fence_try *t = &f->off[level][d];
 
 		if (t->state != FENCE_GOOD) {
+			return 0;
+		}
+		newest_ns = t->at_ns > newest_ns ? t->at_ns : newest_ns;
+	}
+	*old_ns = newest_ns > view->action_ns ? newest_ns - view->action_ns : 0;
+	return newest_ns;
+}
+
+/* All devices of @level are off, and were so together. */
+static bool level_off(const struct fence *f, const struct fence_view *view, uint32_t level,
+                      uint64_t *since_ns)
+{
+	uint64_t old_ns = 0;
+
+	*since_ns = level_said(f, view, level, &old_ns);
+	for (uint32_t d = 0; *since_ns != 0 && d < view->devices[level]; d++) {
+		if (f->off[level][d].at_ns < old_ns) {
 			return false;
 		}
-		*since_ns = t->at_ns > *since_ns ? t->at_ns : *since_ns;
 	}
-	return view->devices[level] > 0;
+	return *since_ns != 0;
+}
+
+/* One device was off long before the last of its level was: it is asked again. */
+static void level_reopen(struct fence *f, const struct fence_view *view, uint32_t level,
+                         uint64_t now_ns)
+{
+	uint64_t old_ns = 0;
+
+	if (level_said(f, view, level, &old_ns) == 0) {
+		return;
+	}
+	for (uint32_t d = 0; d < view->devices[level]; d++) {
+		struct fence_try *t = &f->off[level][d];
+
+		if (t->at_ns < old_ns) {
+			t->state = FENCE_IDLE;
+			t->at_ns = now_ns;
+			f->heard[level][d] = t->number; /* it has not failed */
+		}
+	}
 }
 
 /* The next level that has devices, or the same one if there is no other. */
@@ -129,6 +188,9 @@ size_t fence_step(struct fence *f, const struct fence_view *view, uint64_t now_n
 		return 0;
 	}
 	count = step_volumes(f, view, now_ns, out);
+	for (uint32_t level = 0; level < FENCE_LEVELS_MAX; level++) {
+		level_reopen(f, view, level, now_ns);
+	}
 	choose_level(f, view, now_ns);
 	for (uint32_t d = 0; d < view->devices[f->level] && count < FENCE_ACTIONS_MAX; d++) {
 		struct fence_try *t = &f->off[f->level][d];
@@ -159,13 +221,17 @@ static struct fence_try *try_of(struct fence *f, const struct fence_action *acti
 void fence_done(struct fence *f, const struct fence_action *action, int err, uint64_t now_ns)
 {
 	struct fence_try *t = try_of(f, action);
+	bool good;
 
 	if (t == NULL || t->state != FENCE_RUNNING || t->number != action->number) {
 		return;
 	}
-	t->err = err;
-	t->state = err == 0 ? FENCE_GOOD : FENCE_IDLE;
-	t->at_ns = err == 0 ? now_ns : now_ns + retry_ns(t);
+	/* An exit status that got here would be a proof that is none. */
+	good = err == 0 || (err == FENCE_ABORTED && action->what == FENCE_PREEMPT);
+	t->err = err < 0 ? err : 0;
+	t->state = good ? FENCE_GOOD : FENCE_IDLE;
+	t->at_ns = good ? now_ns : now_ns + retry_ns(t);
+	t->aborted = good && err == FENCE_ABORTED;
 }
 
 /* When the preemption of @volume proves something; UINT64_MAX = it does not. */
@@ -176,10 +242,7 @@ static uint64_t preempted_ns(const struct fence *f, const struct fence_view *vie
 	if (t->state != FENCE_GOOD) {
 		return UINT64_MAX;
 	}
-	if ((view->abortable & role_bit(volume)) != 0) {
-		return t->at_ns;
-	}
-	return t->at_ns + view->timing->cfg.inflight_ms * NS_PER_MS;
+	return t->aborted ? t->at_ns : t->at_ns + view->timing->cfg.inflight_ms * NS_PER_MS;
 }
 
 /* When power proves it. */
@@ -211,6 +274,9 @@ enum role_proof fence_proof(const struct fence *f, const struct fence_view *view
 		if ((view->volumes & role_bit(id)) != 0 && now_ns >= preempted_ns(f, view, id)) {
 			*volumes |= role_bit(id);
 		}
+	}
+	if ((view->whole & ~*volumes) != 0) {
+		*volumes = 0; /* it can still write somewhere */
 	}
 	return *volumes != 0 ? ROLE_PROOF_STORAGE : ROLE_PROOF_NONE;
 }
@@ -275,7 +341,7 @@ void fence_describe(const struct fence *f, const struct fence_view *view, uint64
 
 	text_init(&text, buf, size);
 	for (uint32_t id = 1; id <= ROLE_VOLUMES_MAX; id++) {
-		if ((view->volumes & (view->abortable | view->preemptable) & role_bit(id)) != 0) {
+		if ((view->volumes & view->preemptable & role_bit(id)) != 0) {
 			describe_try(&text, "preempt volume", id, &f->preempt[id - 1]);
 		}
 	}

@@ -9,10 +9,13 @@
  * committed. All ways run at the same time; whichever proves first wins:
  *
  *   storage   per volume: PREEMPT AND ABORT of its key, read back; where the disk cannot abort,
- *             plus what it takes to execute what it accepted
+ *             plus what it takes to execute what it accepted. Volume by volume, or (.whole) only
+ *             when that is so of everything that the run could write
  *   verdict   per volume: a sentence in its verdict slot; it reads that with each renewal of its
  *             volume lease and then stops renewing. No proof, but it makes the next one come
- *   power     levels in order, a level is all its devices: off, read back as off, plus the same
+ *   power     levels in order, a level is all its devices: off, read back as off, plus the same;
+ *             one whose word is older than the last one's by more than a try may take is asked
+ *             again: somebody may have switched it on
  *   lease     its leases are over (cluster/lease), if its silence may be believed
  *
  * A way that fails or hangs is tried again, later and later; a hanging one holds up nobody.
@@ -52,11 +55,11 @@ struct fence_action {
 
 /* What the leader knows now. */
 struct fence_view {
-	const struct timing *timing;        /* borrowed for the call */
-	uint64_t volumes;                   /* set: those of the VMs that wait for the proof */
-	uint64_t reachable;                 /* set: volumes that some member reaches */
-	uint64_t abortable;                 /* set: PREEMPT AND ABORT works there */
-	uint64_t preemptable;               /* set: at least PREEMPT works there */
+	const struct timing *timing; /* borrowed for the call */
+	uint64_t volumes;            /* set: those of the VMs that wait for the proof */
+	uint64_t reachable;          /* set: volumes that some member reaches */
+	uint64_t preemptable;        /* set: keys can be taken away there */
+	uint64_t whole; /* set: storage proves nothing before all of these; 0 = each by itself */
 	uint32_t devices[FENCE_LEVELS_MAX]; /* power devices of each level; 0 = no such level */
 	uint64_t action_ns;                 /* give a try up after so long */
 	bool lease_proof;                   /* its silence may be believed */
@@ -69,6 +72,7 @@ struct fence_try {
 	uint32_t number; /* tries so far */
 	uint64_t at_ns;  /* IDLE: not before; RUNNING: given up at; GOOD: since */
 	int err;         /* of the last try */
+	bool aborted;    /* GOOD, FENCE_PREEMPT: what had been sent is not executed any more */
 };
 
 struct fence {
@@ -87,6 +91,14 @@ struct fence {
  */
 void fence_init(struct fence *f, struct role_at at, uint64_t delay_ns, uint64_t now_ns);
 
+/* fence_power_changed() - the node has other power devices than before: what was tried with the old
+ * ones counts for nothing, nor does what they still answer. */
+void fence_power_changed(struct fence *f);
+
+/* fence_storage_changed() - other keys than before are to be taken away: what was done with those
+ * counts for nothing, nor does what is still answered about them. */
+void fence_storage_changed(struct fence *f);
+
 /*
  * fence_step() - what to begin now.
  * @out[FENCE_ACTIONS_MAX]: actions; each is answered by fence_done() unless it is given up.
@@ -95,7 +107,14 @@ void fence_init(struct fence *f, struct role_at at, uint64_t delay_ns, uint64_t 
 size_t fence_step(struct fence *f, const struct fence_view *view, uint64_t now_ns,
                   struct fence_action out[FENCE_ACTIONS_MAX]);
 
-/* fence_done() - @action came to its end. @err: 0 = done and read back; -errno. */
+#define FENCE_ABORTED 1
+
+/*
+ * fence_done() - @action came to its end.
+ * @err: 0 = done and read back; FENCE_ABORTED = and, by what was done then, nothing that was sent
+ * under the key is executed any more (of FENCE_PREEMPT); -errno. What the disk can do at another
+ * time says nothing about this try.
+ */
 void fence_done(struct fence *f, const struct fence_action *action, int err, uint64_t now_ns);
 
 /*

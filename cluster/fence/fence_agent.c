@@ -12,9 +12,10 @@
 #include "base/run.h"
 #include "base/text.h"
 
-#define OUTPUT_MAX 512u /* what an agent says about a failure; the first lines say it */
+#define OUTPUT_MAX 512u /* what an agent says about a failure; the first line says it */
 #define PATH_SIZE 320u
 #define STATUS_OFF 2
+#define SCRUB_MIN 3u /* shorter values are words that any text may have */
 
 int fence_agent_check(const struct fence_agent *agent, struct errbuf *eb)
 {
@@ -47,6 +48,43 @@ int fence_agent_check(const struct fence_agent *agent, struct errbuf *eb)
 	return 0;
 }
 
+/* How much of the start of @text is a value, or, at the end of the text, the start of one. */
+static size_t value_at(const char *options, const char *text)
+{
+	size_t left = strlen(text);
+	size_t found = 0;
+
+	for (const char *line = options; *line != '\0';) {
+		size_t bytes = strcspn(line, "\n");
+		size_t key = strcspn(line, "=\n");
+		size_t len = key < bytes ? bytes - key - 1 : 0;
+		size_t seen = len < left ? len : left;
+
+		if (len >= SCRUB_MIN && seen >= SCRUB_MIN && seen > found &&
+		    memcmp(text, line + key + 1, seen) == 0) {
+			found = seen;
+		}
+		line += bytes + (line[bytes] == '\n');
+	}
+	return found;
+}
+
+void fence_agent_scrub(const char *options, char *text)
+{
+	size_t blot = 0; /* how many bytes from here on are some value's */
+
+	/* What is blotted is behind what is still looked at: values may overlap. */
+	for (char *at = text; *at != '\0'; at++) {
+		size_t len = value_at(options, at);
+
+		blot = len > blot ? len : blot;
+		if (blot > 0) {
+			*at = '*';
+			blot--;
+		}
+	}
+}
+
 /* One run. Returns the exit status; -errno, with a text. */
 static int ask(const struct fence_agent *agent, const char *action, uint64_t deadline_ns,
                struct errbuf *eb)
@@ -56,6 +94,7 @@ static int ask(const struct fence_agent *agent, const char *action, uint64_t dea
 	char path[PATH_SIZE];
 	const char *argv[] = {path, NULL};
 	uint64_t now_ns = clock_now_ns();
+	struct run_input in = {.bytes = input, .stop = agent->stop};
 	struct text text;
 
 	text_init(&text, path, sizeof(path));
@@ -70,8 +109,9 @@ static int ask(const struct fence_agent *agent, const char *action, uint64_t dea
 		return errbuf_set(eb, -ETIMEDOUT, "%s %s: no time left", agent->name, action);
 	}
 
-	int status = run_capture_input(argv, input, strlen(input), deadline_ns - now_ns, said,
-	                               sizeof(said));
+	in.len = strlen(input);
+
+	int status = run_capture_stop(argv, &in, deadline_ns - now_ns, said, sizeof(said));
 
 	explicit_bzero(input, sizeof(input));
 	if (status < 0) {
@@ -82,6 +122,7 @@ static int ask(const struct fence_agent *agent, const char *action, uint64_t dea
 	} else if (status != 0 && status != STATUS_OFF) {
 		char clean[OUTPUT_MAX];
 
+		fence_agent_scrub(agent->options, said); /* before anything of it is cut */
 		text_init(&text, clean, sizeof(clean));
 		text_add_clean(&text, said, strcspn(said, "\n"));
 		errbuf_set(eb, -EIO, "%s %s: exit status %d: %s", agent->name, action, status,
@@ -134,7 +175,7 @@ int fence_agent_off(const struct fence_agent *agent, struct errbuf *eb)
 		if (err == 0 && now == FENCE_POWER_OFF) {
 			return 0;
 		}
-		if (clock_now_ns() + agent->poll_ns >= deadline_ns) {
+		if (err == -ECANCELED || clock_now_ns() + agent->poll_ns >= deadline_ns) {
 			if (err < 0) {
 				return err;
 			}

@@ -12,6 +12,7 @@
  * Threads: any; blocks. One thread per device, so that one that hangs holds up nobody.
  */
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ struct fence_agent {
 		*options; /* "key=value\n"...; may hold a password: never logged, never in argv */
 	uint64_t timeout_ns; /* for all that one call below does */
 	uint64_t poll_ns;    /* between two questions for the status */
+	/* Set by another thread: nothing is wanted of the device any more; NULL = nobody does. */
+	const atomic_bool *stop;
 };
 
 enum fence_power { FENCE_POWER_ON, FENCE_POWER_OFF };
@@ -40,10 +43,15 @@ enum fence_power { FENCE_POWER_ON, FENCE_POWER_OFF };
  */
 MUST_USE int fence_agent_check(const struct fence_agent *agent, struct errbuf *eb);
 
+/* fence_agent_scrub() - no value of @options, "key=value" lines, is left in @text, nor the start of
+ * one at its end, where it may have been cut. Values of one or two bytes stay: any text may have
+ * them. */
+void fence_agent_scrub(const char *options, char *text);
+
 /*
  * fence_agent_status() - is the node's power on?
  * Returns 0; -EINVAL as above; -ENOENT no such agent; -EIO it says that it failed; -ETIMEDOUT;
- * -errno it cannot be started.
+ * -ECANCELED stopped; -errno it cannot be started.
  */
 MUST_USE int fence_agent_status(const struct fence_agent *agent, enum fence_power *out,
                                 struct errbuf *eb);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "base/fmt.h"
 #include "base/text.h"
 #include "cluster/lead/lead_int.h"
 #include "cluster/timing/timing.h"
@@ -50,6 +51,7 @@ void lead_begin(struct lead *l, uint64_t now_ns)
 	(void)now_ns;
 	for (uint32_t i = 0; i < ROLE_NODES_MAX; i++) {
 		l->nodes[i].fencing = false;
+		l->nodes[i].gen = ++l->gen;
 		l->nodes[i].once = (struct lead_once){0};
 	}
 	for (uint32_t i = 0; i < l->role_max; i++) {
@@ -227,9 +229,19 @@ void lead_fenced(struct lead *l, const struct lead_fence *fence, int err, uint64
 {
 	struct lead_node *n = node_of(l, fence->at);
 
-	if (n->fencing && n->fence.at.inc == fence->at.inc) {
+	if (n->fencing && n->gen == fence->gen && n->fence.at.inc == fence->at.inc) {
 		fence_done(&n->fence, &fence->action, err, now_ns);
 	}
+}
+
+void lead_power_changed(struct lead *l, uint32_t node)
+{
+	fence_power_changed(&l->nodes[node - 1].fence);
+}
+
+void lead_storage_changed(struct lead *l, uint32_t node)
+{
+	fence_storage_changed(&l->nodes[node - 1].fence);
 }
 
 uint64_t lead_next_ns(const struct lead *l, const struct lead_view *view, uint64_t now_ns)
@@ -248,6 +260,20 @@ uint64_t lead_next_ns(const struct lead *l, const struct lead_view *view, uint64
 		}
 	}
 	return next;
+}
+
+/* Which one starts before it, and for how long it waits for that. */
+static void add_wait(struct text *text, const struct role_table *t, const struct role *r,
+                     uint64_t now_ms)
+{
+	const struct role *need = lead_waits_for(t, r, now_ms);
+	char span[FMT_MAX];
+
+	if (need != NULL) {
+		text_add(text, "; it starts after %s, which is %s, in %s at the latest", need->name,
+		         role_state_name(need->state),
+		         fmt_duration((r->since_ms + LEAD_AFTER_MS - now_ms) * 1000000ull, span));
+	}
 }
 
 void lead_explain(struct lead *l, uint32_t id, const struct lead_view *view, uint64_t now_ns,
@@ -286,5 +312,6 @@ void lead_explain(struct lead *l, uint32_t id, const struct lead_view *view, uin
 			place_explain(&in, l->choices, index, part, sizeof(part));
 			text_add(&text, ": %s", part);
 		}
+		add_wait(&text, view->table, r, now_ms);
 	}
 }

@@ -85,17 +85,30 @@ void lead_fence_view(const struct lead *l, const struct lead_view *view, const s
 		.timing = view->timing,
 		.volumes = waiting(view, n, &any, &isolated),
 		.reachable = reached(view),
-		.abortable = view->abortable,
 		.preemptable = view->preemptable,
 		.action_ns = view->action_ns,
 		.lease_proof = n->lease_proof,
 	};
+	if (view->storage_whole) {
+		uint64_t whole = view->storage[n->id - 1];
+
+		out->volumes |= whole;
+		out->whole = whole != 0 ? whole : UINT64_MAX;
+		/* No key is taken away for nothing. */
+		out->preemptable &= whole;
+		/* Who has a key there reaches it, whether VMs can use it or not. */
+		out->reachable |= out->preemptable;
+	}
 	for (uint32_t level = 0; any && level < FENCE_LEVELS_MAX; level++) {
 		out->devices[level] = view->devices[n->id - 1][level];
 	}
 	/* If nobody waits any more, there is time to see all its leases end: what storage has
 	 * fenced may still compute on one of them. */
-	out->lease_end_ns = lease_end(l, view, n, any ? isolated : n->paths, now_ns);
+	out->lease_end_ns = lease_end(l, view, n,
+	                              view->node_leases_only ? 0
+	                              : any                  ? isolated
+	                                                     : n->paths,
+	                              now_ns);
 }
 
 static void one(struct lead *l, const struct lead_view *view, const struct role_node *n,
@@ -109,6 +122,7 @@ static void one(struct lead *l, const struct lead_view *view, const struct role_
 
 	if (!ln->fencing || ln->fence.at.inc != n->inc) {
 		ln->fencing = true;
+		ln->gen = ++l->gen;
 		fence_init(&ln->fence, at, 0, now_ns);
 	}
 	lead_fence_view(l, view, n, now_ns, &fv);
@@ -117,7 +131,7 @@ static void one(struct lead *l, const struct lead_view *view, const struct role_
 
 		for (size_t i = 0; i < count; i++) {
 			out->fences[out->fence_count++] =
-				(struct lead_fence){.at = at, .action = acts[i]};
+				(struct lead_fence){.at = at, .gen = ln->gen, .action = acts[i]};
 		}
 	}
 	enum role_proof proof = fence_proof(&ln->fence, &fv, now_ns, &volumes);

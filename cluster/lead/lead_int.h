@@ -22,11 +22,13 @@ struct lead_node {
 	uint64_t slot_read_ns[ROLE_VOLUMES_MAX]; /* last successful read; 0 = never */
 	struct lead_once once;
 	bool fencing; /* .fence is in use */
+	uint64_t gen; /* of .fence: never twice the same */
 	struct fence fence;
 };
 
 struct lead {
 	uint32_t role_max;
+	uint64_t gen; /* the last one that was given to a fence */
 	struct lead_node nodes[ROLE_NODES_MAX];
 	struct lead_once *once;         /* owned: [role id - 1] */
 	struct place_node *place_nodes; /* owned: [ROLE_NODES_MAX] */
@@ -52,6 +54,10 @@ void lead_fences(struct lead *l, const struct lead_view *view, uint64_t now_ns, 
                  struct lead_out *out);
 void lead_fence_view(const struct lead *l, const struct lead_view *view, const struct role_node *n,
                      uint64_t now_ns, struct fence_view *out);
+
+/* lead_waits_for() - the role that is to run before @r and does not yet; NULL: it may start. */
+const struct role *lead_waits_for(const struct role_table *t, const struct role *r,
+                                  uint64_t now_ms);
 
 /* lead_starts(), lead_drains() - roles that wait for a node; nodes that are emptied. */
 void lead_starts(struct lead *l, const struct lead_view *view, uint64_t now_ns, uint64_t now_ms,

@@ -37,6 +37,10 @@ void lead_input(struct lead *l, const struct lead_view *view, uint64_t now_ms, s
 			.tried = r->tried,
 			.policy = r->policy,
 		};
+		if (view->hints != NULL && r->owner.node != 0) {
+			l->place_vms[vms - 1].live = !view->hints[r->id - 1].no_live;
+			l->place_vms[vms - 1].tried |= view->hints[r->id - 1].avoid;
+		}
 		/* A migration has memory at both ends. */
 		for (uint32_t n = 0; r->dest.node != 0 && n < nodes; n++) {
 			if (l->place_nodes[n].id == r->dest.node) {
@@ -53,6 +57,7 @@ void lead_input(struct lead *l, const struct lead_view *view, uint64_t now_ms, s
 		.vms = l->place_vms,
 		.vm_count = vms,
 		.apart_hard = view->apart_hard,
+		.paths_hard = view->paths_hard,
 		.starts_per_node = view->starts_per_node,
 		.moves_per_node = view->moves_per_node,
 		.now_ms = now_ms,
@@ -60,9 +65,12 @@ void lead_input(struct lead *l, const struct lead_view *view, uint64_t now_ms, s
 	};
 }
 
-/* Must it wait for another role? Not for one that nobody wants or that was given up. */
-static bool must_wait(const struct role_table *t, const struct role *r)
+/* Not for one that nobody wants or that was given up, and not for ever. */
+const struct role *lead_waits_for(const struct role_table *t, const struct role *r, uint64_t now_ms)
 {
+	if (now_ms >= r->since_ms + LEAD_AFTER_MS) {
+		return NULL;
+	}
 	for (uint32_t i = 0; i < ROLE_AFTER_MAX; i++) {
 		const struct role *need =
 			r->policy.after[i] != 0 ? role_table_role(t, r->policy.after[i]) : NULL;
@@ -70,13 +78,13 @@ static bool must_wait(const struct role_table *t, const struct role *r)
 		if (need != NULL && need->want == ROLE_WANT_ONLINE && need->state != ROLE_ONLINE &&
 		    need->state != ROLE_MIGRATING && need->state != ROLE_FAILED &&
 		    need->policy.after[0] != r->id) {
-			return true;
+			return need;
 		}
 	}
-	return false;
+	return NULL;
 }
 
-/* How many roles a node starts, or sends and receives, now. */
+/* How many roles a node starts, or sends, receives and shuts down, now. */
 static void count_busy(const struct role_table *t, uint32_t starts[ROLE_NODES_MAX],
                        uint32_t moves[ROLE_NODES_MAX], bool *placing)
 {
@@ -93,6 +101,8 @@ static void count_busy(const struct role_table *t, uint32_t starts[ROLE_NODES_MA
 		if (r->state == ROLE_MIGRATING) {
 			moves[r->owner.node - 1]++;
 			moves[r->dest.node - 1]++;
+		} else if (r->state == ROLE_STOPPING) {
+			moves[r->owner.node - 1]++;
 		}
 	}
 }
@@ -124,7 +134,7 @@ void lead_starts(struct lead *l, const struct lead_view *view, uint64_t now_ns, 
 
 			if ((int32_t)r->policy.priority != priority || !in.vms[v].wanted ||
 			    node == 0 || starts[node - 1] >= limit(view->starts_per_node) ||
-			    must_wait(view->table, r)) {
+			    lead_waits_for(view->table, r, now_ms) != NULL) {
 				continue;
 			}
 			starts[node - 1]++; /* also if it was proposed and is not committed yet */
@@ -154,6 +164,47 @@ static bool is_empty(const struct role_table *t, uint32_t node)
 	return true;
 }
 
+/* Where the VMs of @n go, and how. @in: its nodes and VMs are the lead's. */
+static void drain_choose(struct lead *l, const struct lead_view *view, uint32_t node,
+                         uint64_t now_ms, struct place_in *in, struct place_summary *sum)
+{
+	const struct lead_drain *d = &view->drains[node - 1];
+
+	lead_input(l, view, now_ms, in);
+	for (uint32_t v = 0; d->forced && v < in->vm_count; v++) {
+		l->place_vms[v].policy.fallback = d->fallback;
+	}
+	in->moves_per_node = d->moves != 0 ? d->moves : view->moves_per_node;
+	place_drain(in, node, l->work, l->choices, sum);
+}
+
+/* What makes VM @r go the way that was chosen for it. */
+static struct role_cmd drain_cmd(const struct lead_view *view, const struct role *r,
+                                 const struct place_choice *c)
+{
+	struct role_cmd cmd = {.role = r->id, .token = r->token};
+
+	if (c->how == PLACE_SHUTDOWN) {
+		cmd.verb = ROLE_CMD_RELOCATE;
+	} else {
+		cmd.verb = ROLE_CMD_MIGRATE;
+		cmd.at.node = c->node;
+		cmd.at.inc = role_table_node(view->table, c->node)->inc;
+	}
+	return cmd;
+}
+
+static void drain_done(struct lead *l, const struct lead_view *view, const struct role_node *n,
+                       uint64_t now_ns, uint64_t now_ms, struct lead_out *out)
+{
+	if (lead_due(&l->nodes[n->id - 1].once, lead_node_state(n), now_ns)) {
+		lead_propose(out, view, now_ms,
+		             (struct role_cmd){.verb = ROLE_CMD_DRAIN,
+		                               .at = {.node = n->id, .inc = n->inc},
+		                               .arg = {ROLE_DRAIN_DONE}});
+	}
+}
+
 static void drain_one(struct lead *l, const struct lead_view *view, const struct role_node *n,
                       uint64_t now_ns, uint64_t now_ms, struct lead_out *out)
 {
@@ -163,40 +214,47 @@ static void drain_one(struct lead *l, const struct lead_view *view, const struct
 	struct place_in in;
 	bool placing;
 
+	if (view->drains[n->id - 1].hold) {
+		return;
+	}
 	if (is_empty(view->table, n->id)) {
-		if (lead_due(&l->nodes[n->id - 1].once, lead_node_state(n), now_ns)) {
-			lead_propose(out, view, now_ms,
-			             (struct role_cmd){.verb = ROLE_CMD_DRAIN,
-			                               .at = {.node = n->id, .inc = n->inc},
-			                               .arg = {ROLE_DRAIN_DONE}});
-		}
+		drain_done(l, view, n, now_ns, now_ms, out);
 		return;
 	}
 	count_busy(view->table, starts, moves, &placing);
-	lead_input(l, view, now_ms, &in);
-	place_drain(&in, n->id, l->work, l->choices, &sum);
+	drain_choose(l, view, n->id, now_ms, &in, &sum);
 	for (uint32_t wave = 1; wave <= sum.waves; wave++) {
 		for (uint32_t v = 0; v < in.vm_count; v++) {
 			const struct role *r = role_table_role(view->table, in.vms[v].id);
-			uint32_t to = l->choices[v].node;
+			const struct place_choice *c = &l->choices[v];
 
-			if (l->choices[v].wave != wave || r->state != ROLE_ONLINE || r->frozen ||
-			    to == 0 || moves[n->id - 1] >= limit(view->moves_per_node) ||
-			    moves[to - 1] >= limit(view->moves_per_node)) {
+			if (c->wave != wave || r->state != ROLE_ONLINE || r->frozen ||
+			    (c->node == 0 && c->how != PLACE_SHUTDOWN) ||
+			    moves[n->id - 1] >= limit(in.moves_per_node) ||
+			    (c->node != 0 && moves[c->node - 1] >= limit(in.moves_per_node))) {
 				continue;
 			}
 			moves[n->id - 1]++;
-			moves[to - 1]++;
-			if (!lead_due(&l->once[r->id - 1], lead_role_state(r), now_ns)) {
-				continue;
+			if (c->node != 0) {
+				moves[c->node - 1]++;
 			}
-			lead_propose(out, view, now_ms,
-			             (struct role_cmd){
-					     .verb = ROLE_CMD_MIGRATE,
-					     .role = r->id,
-					     .token = r->token,
-					     .at = {.node = to,
-			                            .inc = role_table_node(view->table, to)->inc}});
+			if (lead_due(&l->once[r->id - 1], lead_role_state(r), now_ns)) {
+				lead_propose(out, view, now_ms, drain_cmd(view, r, c));
+			}
+		}
+	}
+}
+
+void lead_plan_drain(struct lead *l, const struct lead_view *view, uint32_t node, uint64_t now_ms,
+                     lead_plan_fn fn, void *arg)
+{
+	struct place_summary sum;
+	struct place_in in;
+
+	drain_choose(l, view, node, now_ms, &in, &sum);
+	for (uint32_t v = 0; v < in.vm_count; v++) {
+		if (in.vms[v].node == node) {
+			fn(arg, role_table_role(view->table, in.vms[v].id), &l->choices[v]);
 		}
 	}
 }
@@ -209,6 +267,9 @@ void lead_drains(struct lead *l, const struct lead_view *view, uint64_t now_ns, 
 
 		if (n->state == ROLE_NODE_UP && n->drain == ROLE_DRAIN_ACTIVE) {
 			drain_one(l, view, n, now_ns, now_ms, out);
+		} else if ((n->state == ROLE_NODE_DOWN || n->state == ROLE_NODE_FENCING) &&
+		           n->drain == ROLE_DRAIN_ACTIVE && is_empty(view->table, id)) {
+			drain_done(l, view, n, now_ns, now_ms, out); /* it died over it */
 		}
 	}
 }

@@ -68,51 +68,51 @@ void lease_drop(struct lease *l)
 	*l = (struct lease){.seq = seq};
 }
 
-/* When the lease would have begun, had it @t's length and the end that it has. */
-static uint64_t begin(const struct lease *l, const struct timing *t)
+/* A clock that went backwards (it must not) makes it as old as can be. */
+static uint64_t age(const struct lease *l, uint64_t now_ns)
 {
-	uint64_t short_ns = t->lease_ns - min_u64(t->lease_ns, l->lease_ns);
-
-	return l->since_ns - min_u64(short_ns, l->since_ns);
-}
-
-/* How old it is; a clock that went backwards (it must not) makes it as old as can be. */
-static uint64_t age(const struct lease *l, const struct timing *t, uint64_t now_ns)
-{
-	return l->held && now_ns >= l->since_ns ? now_ns - begin(l, t) : UINT64_MAX;
+	return l->held && now_ns >= l->since_ns ? now_ns - l->since_ns : UINT64_MAX;
 }
 
 enum lease_rung lease_rung(const struct lease *l, const struct timing *t, uint64_t now_ns)
 {
-	uint64_t old = age(l, t, now_ns);
+	uint64_t old = age(l, now_ns);
+	struct timing_rungs r;
 
-	if (old >= t->lease_ns) {
+	timing_rungs(t, l->lease_ns, &r);
+	if (old >= r.over_ns) {
 		return LEASE_OVER;
 	}
-	if (old >= t->kill_ns) {
+	if (old >= r.kill_ns) {
 		return LEASE_KILL;
 	}
-	if (old >= t->pause_ns) {
+	if (old >= r.pause_ns) {
 		return LEASE_PAUSE;
 	}
-	return old >= t->warn_ns ? LEASE_WARN : LEASE_OK;
+	return old >= r.warn_ns ? LEASE_WARN : LEASE_OK;
 }
 
 bool lease_pettable(const struct lease *l, const struct timing *t, uint64_t now_ns)
 {
-	return age(l, t, now_ns) < t->pet_until_ns;
+	struct timing_rungs r;
+
+	timing_rungs(t, l->lease_ns, &r);
+	return age(l, now_ns) < r.pet_until_ns;
 }
 
 uint64_t lease_next_ns(const struct lease *l, const struct timing *t, uint64_t now_ns)
 {
-	const uint64_t edges[] = {t->warn_ns, t->pause_ns, t->kill_ns, t->pet_until_ns,
-	                          t->lease_ns};
-	uint64_t old = age(l, t, now_ns);
+	uint64_t old = age(l, now_ns);
 	uint64_t next = UINT64_MAX;
+	struct timing_rungs r;
+
+	timing_rungs(t, l->lease_ns, &r);
+
+	const uint64_t edges[] = {r.warn_ns, r.pause_ns, r.kill_ns, r.pet_until_ns, r.over_ns};
 
 	for (uint32_t i = 0; i < ARRAY_LEN(edges); i++) {
 		if (old < edges[i]) {
-			next = min_u64(next, begin(l, t) + edges[i]);
+			next = min_u64(next, l->since_ns + edges[i]);
 		}
 	}
 	return next;

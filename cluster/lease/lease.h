@@ -19,8 +19,8 @@
  * time it learns of a renewal; lease_watch_over() is the only way to say that a lease has ended.
  *
  * The length of a lease travels with its renewals, because a change of the configuration does not
- * reach all nodes at once: a holder uses the shorter of what it sent and what is configured, an
- * observer waits for the longest that it was told of.
+ * reach all nodes at once: a holder uses the shorter of what it sent and what is configured, with
+ * the rungs of that length, an observer waits for the longest that it was told of.
  *
  * Time is CLOCK_BOOTTIME of the node that calls [ns]; it counts suspended time.
  * Pure value types, one thread or lock of the caller's.

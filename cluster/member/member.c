@@ -12,7 +12,9 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/wire.h"
 #include "cluster/coro/coro.h"
+#include "cluster/member/member_events.h"
 #include "cluster/member/member_roles.h"
 #include "cluster/role/role_cmd.h"
 #include "cluster/rsm/store_sqlite.h"
@@ -44,6 +46,11 @@ struct member {
 	struct list echoes;      /* of struct echo, owned */
 	bool changed;
 	bool alone;
+	/* While an entry is applied: what its documents tell. */
+	struct db_watch *watch;            /* owned */
+	json_t *events[MEMBER_EVENTS_MAX]; /* owned */
+	uint32_t event_count;
+	int event_err;
 };
 
 /* ---- the log's surroundings ---- */
@@ -88,6 +95,49 @@ static void on_unicast(void *arg, uint32_t nodeid, const void *buf, size_t len)
 	}
 }
 
+/* ---- events that follow from entries ---- */
+
+static void add_event(struct member *m, json_t *event)
+{
+	if (event != NULL && m->event_count < MEMBER_EVENTS_MAX) {
+		m->events[m->event_count++] = event;
+	} else {
+		json_decref(event);
+	}
+}
+
+static void on_document(void *arg, const struct db_change *change)
+{
+	struct member *m = arg;
+	json_t *event = NULL;
+
+	if (change->kind == DB_EVENT) {
+		return;
+	}
+	if (member_events_change(change, &event) != 0) {
+		m->event_err = -ENOMEM;
+	}
+	add_event(m, event);
+}
+
+/* Into the database, as all nodes do it. Returns 0; -ENOMEM. */
+static int log_events(struct member *m, const struct db_entry *entry, const struct db_sink *sink)
+{
+	int err = m->event_err;
+
+	for (uint32_t i = 0; i < m->event_count; i++) {
+		if (err == 0) {
+			int ret = db_log(m->db, entry, DB_LOG_FIRST + i, m->events[i], sink);
+
+			err = ret == -ENOMEM ? ret : 0; /* too long a text: the same on all */
+		}
+		json_decref(m->events[i]);
+	}
+	m->event_count = 0;
+	m->event_err = 0;
+	return err;
+}
+
 static int on_apply(void *arg, const struct rsm_entry *entry, const struct rsm_sink *sink,
                     struct rsm_result *out)
 {
@@ -98,16 +148,21 @@ static int on_apply(void *arg, const struct rsm_entry *entry, const struct rsm_s
 	                           .len = entry->len};
 	const struct db_sink s = {.put = sink->put, .del = sink->del, .arg = sink->arg};
 	struct db_result result = {0};
+	json_t *event = NULL;
 	int err = 0;
 
 	member_roles_epoch(m->roles, entry->epoch);
 	if (member_roles_is_cmd(entry->payload, entry->len)) {
-		result.status = member_roles_apply(m->roles, entry);
+		result.status = member_roles_apply(m->roles, entry, &event);
+		add_event(m, event);
 	} else {
 		err = db_apply(m->db, &e, &s, &result);
 	}
 	if (err == 0) {
 		err = member_roles_flush(m->roles, sink);
+	}
+	if (err == 0) {
+		err = log_events(m, &e, &s);
 	}
 	if (err == 0) {
 		*out = (struct rsm_result){
@@ -329,6 +384,9 @@ int member_open(const struct member_cfg *cfg, struct member **out, struct errbuf
 		err = member_roles_create(m->db, &m->roles);
 	}
 	if (err == 0) {
+		err = db_watch_add(m->db, DB_KIND_COUNT, on_document, m, &m->watch);
+	}
+	if (err == 0) {
 		err = loop_timer_new(cfg->loop, on_soon, m, &m->soon);
 	}
 	if (err == 0) {
@@ -369,6 +427,10 @@ void member_close(struct member *m)
 	rsm_destroy(m->rsm);
 	rsm_sqlite_close(m->store);
 	member_roles_destroy(m->roles);
+	for (uint32_t i = 0; i < m->event_count; i++) {
+		json_decref(m->events[i]);
+	}
+	db_watch_del(m->watch);
 	db_destroy(m->db);
 	loop_timer_del(m->tick);
 	loop_timer_del(m->soon);
@@ -469,6 +531,24 @@ int member_configure(struct member *m, const struct view_config *config, uint64_
 	const struct rsm_request q = {.type = RSM_CONFIG,
 	                              .payload = buf,
 	                              .len = view_config_encode(config, buf),
+	                              .deadline_ns = clock_now_ns() + timeout_ns,
+	                              .fn = fn,
+	                              .arg = arg};
+
+	return rsm_propose(m->rsm, &q);
+}
+
+int member_raise(struct member *m, uint64_t timeout_ns, rsm_done_fn fn, void *arg)
+{
+	struct rsm_status s;
+	le32 level;
+
+	rsm_status(m->rsm, &s);
+	level = le32_make(s.level + 1);
+
+	const struct rsm_request q = {.type = RSM_LEVEL,
+	                              .payload = &level,
+	                              .len = sizeof(level),
 	                              .deadline_ns = clock_now_ns() + timeout_ns,
 	                              .fn = fn,
 	                              .arg = arg};

@@ -30,7 +30,19 @@ struct member;
 struct role_cmd;
 struct role_table;
 
-#define MEMBER_LEVEL 1u /* the functional level of this program */
+/*
+ * The functional level: what all nodes of a cluster are sure to understand. It is a fact of the
+ * log, grows by member_raise() alone, and never shrinks; a new database begins with this program's.
+ * Whatever an older program would not understand is not proposed below its level.
+ *
+ *	1	the first
+ *	2	VMs: "after", "restart_within_ms", "wait_ms" (vm_doc_level()); a token that is
+ *		changed
+ *
+ * docs/decisions/0290.
+ */
+#define MEMBER_LEVEL 2u /* the highest this program knows */
+#define MEMBER_LEVEL_TOKEN 2u
 
 struct member_cfg {
 	struct loop *loop;   /* borrowed until close */
@@ -79,6 +91,10 @@ MUST_USE int member_barrier(struct member *m, uint64_t timeout_ns, rsm_done_fn f
 /* member_configure() - another configuration: one node or vote more or less. As above. */
 MUST_USE int member_configure(struct member *m, const struct view_config *config,
                               uint64_t timeout_ns, rsm_done_fn fn, void *arg);
+
+/* member_raise() - the functional level, by one. @fn: result->status -EOPNOTSUPP: a node that votes
+ * is not here, or is too old. As above. */
+MUST_USE int member_raise(struct member *m, uint64_t timeout_ns, rsm_done_fn fn, void *arg);
 
 /* member_grant() - the witness votes for the ring and group of @key (view_key()), or, @forced, a
  * person has said that they go on alone. */

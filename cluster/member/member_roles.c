@@ -8,6 +8,7 @@
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "cluster/member/member_events.h"
 #include "cluster/member/vm_doc.h"
 #include "cluster/role/role_cmd.h"
 #include "cluster/role/role_save.h"
@@ -94,6 +95,56 @@ static void end_orphans(struct member_roles *r)
 	r->orphans = left;
 }
 
+/* The roles that @doc wants to run before its own: those that have a document. */
+static void find_after(const struct member_roles *r, const json_t *doc, uint32_t self,
+                       uint32_t after[ROLE_AFTER_MAX])
+{
+	const char *name;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < ROLE_AFTER_MAX; i++) {
+		after[i] = 0;
+	}
+	for (uint32_t i = 0; (name = vm_doc_after(doc, i)) != NULL; i++) {
+		uint32_t id = has_document(r, name) ? member_roles_find(r, name) : 0;
+
+		if (id != 0 && id != self) {
+			after[count++] = id;
+		}
+	}
+}
+
+static bool names_after(const json_t *doc, const char *name)
+{
+	const char *one;
+
+	for (uint32_t i = 0; (one = vm_doc_after(doc, i)) != NULL; i++) {
+		if (strcmp(one, name) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The role called @name has come or gone: those that are to start after it. A number may be
+ * another role's later. */
+static void refer_to(struct member_roles *r, const char *name)
+{
+	for (size_t i = 0; i < db_count(r->db, DB_VM); i++) {
+		const struct db_object *o = db_at(r->db, DB_VM, i);
+		uint32_t id = names_after(o->doc, name) ? member_roles_find(r, o->key) : 0;
+		struct role_policy policy;
+
+		if (id == 0 || !vm_doc_is_role(o->doc)) {
+			continue;
+		}
+		policy = role_table_role(r->table, id)->policy;
+		find_after(r, o->doc, id, policy.after);
+		(void)!role_table_set(r->table, id, &policy, NULL); /* in range, as it was */
+		r->touched = true;
+	}
+}
+
 static void on_document(void *arg, const struct db_change *c)
 {
 	struct member_roles *r = arg;
@@ -106,10 +157,14 @@ static void on_document(void *arg, const struct db_change *c)
 		if (id != 0) {
 			end_role(r, id);
 			r->touched = true;
+			refer_to(r, c->key);
 		}
 		return;
 	}
 	err = vm_doc_policy(c->after, &policy, &eb);
+	if (err == 0) {
+		find_after(r, c->after, id, policy.after);
+	}
 	if (err == 0 && id != 0) {
 		err = role_table_set(r->table, id, &policy, &eb);
 	} else if (err == 0) {
@@ -117,6 +172,9 @@ static void on_document(void *arg, const struct db_change *c)
 		err = role_table_add(r->table, id, c->key, &policy, c->index, &eb);
 	}
 	r->touched = r->touched || err == 0;
+	if (err == 0 && !vm_doc_is_role(c->before)) {
+		refer_to(r, c->key);
+	}
 	if (err == -ENOMEM) {
 		r->err = err;
 	} else if (err != 0) {
@@ -185,16 +243,22 @@ void member_roles_epoch(struct member_roles *r, uint64_t epoch)
 	}
 }
 
-int member_roles_apply(struct member_roles *r, const struct rsm_entry *entry)
+int member_roles_apply(struct member_roles *r, const struct rsm_entry *entry, json_t **event)
 {
+	struct member_before before;
 	struct role_cmd cmd;
 	int err = role_cmd_decode(entry->payload, entry->len, &cmd, NULL);
 
+	*event = NULL;
 	if (err == 0 && cmd.verb == ROLE_CMD_RENEW && r->ops != NULL) {
 		r->ops->said(r->arg, &cmd, entry->epoch);
 	}
 	if (err == 0) {
+		member_events_before(r->table, &cmd, &before);
 		err = role_table_apply(r->table, &cmd);
+	}
+	if (err == 0 && member_events_role(r->db, r->table, &cmd, &before, event) != 0) {
+		r->err = -ENOMEM;
 	}
 	if (err == 0 && r->orphans) {
 		end_orphans(r);

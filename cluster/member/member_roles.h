@@ -40,8 +40,12 @@ bool member_roles_is_key(const void *key, size_t len);
 /* member_roles_epoch() - entries of @epoch follow. Older ones than known do nothing. */
 void member_roles_epoch(struct member_roles *r, uint64_t epoch);
 
-/* member_roles_apply() - returns the status of the command, 0 or -errno. */
-MUST_USE int member_roles_apply(struct member_roles *r, const struct rsm_entry *entry);
+/*
+ * member_roles_apply() - returns the status of the command, 0 or -errno; -ENOMEM: as
+ * member_roles_flush(). *@event: what to tell of it (member_events.h), a new reference; NULL.
+ */
+MUST_USE int member_roles_apply(struct member_roles *r, const struct rsm_entry *entry,
+                                json_t **event);
 
 /*
  * member_roles_flush() - after each entry: what changed, to the store.

@@ -192,6 +192,9 @@ static enum place_out refused(const struct place_state *st, const struct place_v
 	if (vm->policy.possible != 0 && (vm->policy.possible & bit) == 0) {
 		return PLACE_OUT_POSSIBLE;
 	}
+	if (in->paths_hard && (vm->policy.volumes & ~n->paths) != 0) {
+		return PLACE_OUT_PATH;
+	}
 	if ((vm->tried & bit) != 0) {
 		return PLACE_OUT_TRIED;
 	}

@@ -37,6 +37,7 @@ enum place_out {
 	PLACE_OUT_CPUS,       /* fewer processors than the VM has */
 	PLACE_OUT_MEMORY,     /* not enough memory left */
 	PLACE_OUT_APART,      /* a VM of the same group is there, and apart is a must */
+	PLACE_OUT_PATH,       /* does not reach its volumes itself, and that is a must */
 	PLACE_OUT_COUNT
 };
 
@@ -70,6 +71,7 @@ struct place_in {
 	uint32_t vm_count;
 	uint64_t reserve_bytes;   /* of each node: kept free for failovers; 0 in a failover */
 	bool apart_hard;          /* anti-affinity is a must, not a wish */
+	bool paths_hard;          /* nobody does I/O for another node */
 	uint32_t starts_per_node; /* at the same time; storm control */
 	uint32_t moves_per_node;  /* at the same time, drains */
 	uint64_t now_ms;          /* for records only */

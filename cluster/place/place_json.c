@@ -83,6 +83,9 @@ int place_save(const struct place_in *in, json_t **out)
 	json_add_u64(&b, "now_ms", in->now_ms);
 	json_add_u64(&b, "reserve", in->reserve_bytes);
 	json_add_bool(&b, "apart_hard", in->apart_hard);
+	if (in->paths_hard) {
+		json_add_bool(&b, "paths_hard", true);
+	}
 	json_add_u64(&b, "starts_per_node", in->starts_per_node);
 	json_add_u64(&b, "moves_per_node", in->moves_per_node);
 	json_build_array(&nodes);
@@ -286,6 +289,7 @@ int place_load(const json_t *value, struct place_saved **out, struct errbuf *eb)
 	s->in.now_ms = get_u64(&r, "now_ms", 0, INT64_MAX);
 	s->in.reserve_bytes = get_u64(&r, "reserve", 0, 1ull << 50);
 	s->in.apart_hard = get_bool(&r, "apart_hard");
+	s->in.paths_hard = json_is_true(json_object_get(value, "paths_hard"));
 	s->in.starts_per_node = get_u32(&r, "starts_per_node", 0, ROLE_COUNT_MAX);
 	s->in.moves_per_node = get_u32(&r, "moves_per_node", 0, ROLE_COUNT_MAX);
 	if (r.err == 0) {

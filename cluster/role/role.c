@@ -186,7 +186,10 @@ void role_describe(const struct role *r, uint64_t now_ms, char *buf, size_t size
 		         fmt_duration((r->until_ms - now_ms) * NS_PER_MS, span));
 	}
 	if ((r->state == ROLE_RAISING || r->state == ROLE_PLACING) && r->until_ms > now_ms) {
-		text_add(&text, ": not before %s, it failed lately",
+		text_add(&text,
+		         r->policy.patient && r->in_place != 0
+		                 ? ": waiting %s for its node"
+		                 : ": not before %s, it failed lately",
 		         fmt_duration((r->until_ms - now_ms) * NS_PER_MS, span));
 	}
 	if (r->frozen) {

@@ -15,6 +15,8 @@
  *      ^                         ^          | owner is back: ONLINE                      |
  *      +-- want offline          +----------+ period over                    owner left -+
  *
+ *   RELOCATE: ONLINE to STOPPING, still wanted online: from there to RAISING, and elsewhere.
+ *
  *   FAILED: restart limits used up; leaves it when a person wants it online.
  *
  * Invariants, role_check():
@@ -119,6 +121,7 @@ struct role_policy {
 	uint32_t resiliency_ms; /* wait so long for a lost node whose disk lease goes on; 0 = not */
 	bool isolated_ok;       /* may go on on its disk leases when its node is cut off */
 	bool strict;            /* a proof by storage alone is not enough: also silence */
+	bool patient;           /* resiliency_ms for any lost node, whatever its disk leases do */
 };
 
 /* Times of the last restarts, a ring. */

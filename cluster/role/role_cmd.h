@@ -29,9 +29,11 @@ enum role_verb {
 	ROLE_CMD_MIGRATE,        /* L: at prepares to take it. ONLINE */
 	ROLE_CMD_MIGRATE_CANCEL, /* L, A. MIGRATING */
 	ROLE_CMD_SWITCH,         /* A of the source, which has stopped and written all: at owns
-	                            token + 1. MIGRATING to at */
+	                            token + 1; arg0 since_ms of the move that was sent, 0 = not
+	                            said. MIGRATING to at */
 	ROLE_CMD_EXPIRE,         /* L: waited long enough. UNMONITORED */
 	ROLE_CMD_FREEZE,         /* P: arg0 0 or 1 */
+	ROLE_CMD_RELOCATE,       /* L: it stops, and starts elsewhere. ONLINE */
 
 	/* About the node at.node; at.inc must be its incarnation, for JOIN the next. */
 	ROLE_CMD_JOIN = 32, /* A: nothing of an earlier incarnation runs; arg0 memory [bytes], arg1
@@ -41,7 +43,8 @@ enum role_verb {
 	ROLE_CMD_FENCING,   /* L: from now on it will not be let back. LOST */
 	ROLE_CMD_FENCED,    /* L: arg0 enum role_proof, arg1 volumes (of PR only). LOST, FENCING */
 	ROLE_CMD_LEAVE,     /* A: nothing runs, it goes in order. UP */
-	ROLE_CMD_RENEW,     /* A: arg0 number, arg1 length [ms] of the node lease. UP */
+	ROLE_CMD_RENEW,     /* A: arg0 number, arg1 length [ms] of the node lease; arg3 flags: with
+	                       ..._SAID ..._LEASE_PROOF is as it is from now on. UP */
 	ROLE_CMD_PATHS,     /* A: arg0 volumes it reaches. UP */
 	ROLE_CMD_DRAIN,     /* P: arg0 enum role_drain */
 	ROLE_CMD_UNQUARANTINE, /* P */
@@ -73,6 +76,7 @@ enum role_drain {
 };
 
 #define ROLE_NODE_LEASE_PROOF 1u /* timing_check_node() was content */
+#define ROLE_NODE_SAID 2u        /* RENEW: the flag beside it counts; else nothing changes */
 
 struct role_cmd {
 	enum role_verb verb;

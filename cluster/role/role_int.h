@@ -49,6 +49,12 @@ void role_doomed(struct role *r, struct role_at at, uint64_t now_ms);
 /* role_proven() - its owner is proven stopped: nobody owns it now. */
 void role_proven(struct role *r, enum role_why why, uint64_t now_ms);
 
+/* role_hurried() - a person does not want it to wait for a lost node any longer. */
+void role_hurried(struct role *r, uint64_t now_ms);
+
+/* role_awaited() - a new run of @node: what waits for it need not wait any longer. */
+void role_awaited(struct role *r, uint32_t node);
+
 /* role_node_step() - a command about a node, and what follows for its roles. */
 MUST_USE int role_node_step(struct role_table *t, const struct role_cmd *cmd);
 

@@ -50,6 +50,11 @@ static int join(struct role_table *t, struct role_node *n, const struct role_cmd
 	n->lease_proof = (cmd->arg[3] & ROLE_NODE_LEASE_PROOF) != 0;
 	enter(n, ROLE_NODE_UP, t->now_ms);
 	release(t, n, ROLE_WHY_FENCED);
+	for (uint32_t i = 0; i < t->size; i++) {
+		if (t->roles[i] != NULL) {
+			role_awaited(t->roles[i], n->id);
+		}
+	}
 	return 0;
 }
 
@@ -164,6 +169,9 @@ static int renew(struct role_node *n, const struct role_cmd *cmd)
 	n->renew_seq = cmd->arg[0];
 	if (cmd->arg[1] > n->lease_ms) {
 		n->lease_ms = (uint32_t)cmd->arg[1];
+	}
+	if ((cmd->arg[3] & ROLE_NODE_SAID) != 0) {
+		n->lease_proof = (cmd->arg[3] & ROLE_NODE_LEASE_PROOF) != 0;
 	}
 	return 0;
 }

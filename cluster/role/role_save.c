@@ -35,7 +35,7 @@ static void save_policy(const struct role_policy *p, struct role_policy_wire *w)
 	*w = (struct role_policy_wire){
 		.priority = (uint8_t)p->priority,
 		.fallback = (uint8_t)p->fallback,
-		.flags = (uint8_t)(p->isolated_ok | p->strict << 1),
+		.flags = (uint8_t)(p->isolated_ok | p->strict << 1 | p->patient << 2),
 		.cpus = le32_make(p->cpus),
 		.possible = le64_make(p->possible),
 		.volumes = le64_make(p->volumes),
@@ -185,6 +185,7 @@ static int load_policy(const struct role_policy_wire *w, struct role_policy *p)
 		.fallback = (enum role_fallback)w->fallback,
 		.isolated_ok = (w->flags & 1) != 0,
 		.strict = (w->flags & 2) != 0,
+		.patient = (w->flags & 4) != 0,
 		.cpus = le32_get(w->cpus),
 		.possible = le64_get(w->possible),
 		.volumes = le64_get(w->volumes),
@@ -202,7 +203,7 @@ static int load_policy(const struct role_policy_wire *w, struct role_policy *p)
 		p->groups[i] = le32_get(w->groups[i]);
 		p->after[i] = le32_get(w->after[i]);
 	}
-	return w->flags > 3 || w->reserved != 0 || role_policy_check(p) != NULL ? -EBADMSG : 0;
+	return w->flags > 7 || w->reserved != 0 || role_policy_check(p) != NULL ? -EBADMSG : 0;
 }
 
 static int load_role(uint32_t id, const struct role_role_wire *w, struct role *r)

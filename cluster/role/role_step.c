@@ -33,6 +33,7 @@ static const struct {
 	{ROLE_CMD_SWITCH, IN(ROLE_MIGRATING), true, false},
 	{ROLE_CMD_EXPIRE, IN(ROLE_UNMONITORED), true, false},
 	{ROLE_CMD_FREEZE, OWNED | UNOWNED, false, false},
+	{ROLE_CMD_RELOCATE, IN(ROLE_ONLINE), true, false},
 };
 
 static void enter(struct role *r, enum role_state state, enum role_why why, uint64_t now_ms)
@@ -110,8 +111,42 @@ static void crashed(struct role *r, uint32_t node, uint64_t now_ms)
 	fail_over(r, ROLE_WHY_CRASHED, now_ms);
 }
 
+/* It would rather be started where it was: not elsewhere before its patience is over. */
+static void wait_for_node(struct role *r, uint32_t node, uint64_t until_ms)
+{
+	if (r->state == ROLE_RAISING || r->state == ROLE_PLACING) {
+		r->in_place = node;
+		r->until_ms = until_ms > r->until_ms ? until_ms : r->until_ms;
+	}
+}
+
+void role_hurried(struct role *r, uint64_t now_ms)
+{
+	bool waits = r->state == ROLE_UNMONITORED || r->state == ROLE_FENCING;
+
+	if (r->policy.patient && waits && r->until_ms > now_ms) {
+		r->until_ms = now_ms;
+		r->dirty = true;
+	}
+	if (r->in_place != 0) {
+		role_awaited(r, r->in_place);
+	}
+}
+
+void role_awaited(struct role *r, uint32_t node)
+{
+	if (r->policy.patient && r->in_place == node &&
+	    (r->state == ROLE_RAISING || r->state == ROLE_PLACING)) {
+		r->until_ms = 0;
+		r->dirty = true;
+	}
+}
+
 void role_proven(struct role *r, enum role_why why, uint64_t now_ms)
 {
+	uint32_t node = r->owner.node;
+	uint64_t until_ms = r->state == ROLE_FENCING && r->policy.patient ? r->until_ms : 0;
+
 	disown(r);
 	if (r->want == ROLE_WANT_OFFLINE) {
 		enter(r, ROLE_OFFLINE, why, now_ms);
@@ -121,6 +156,15 @@ void role_proven(struct role *r, enum role_why why, uint64_t now_ms)
 	} else {
 		fail_over(r, why, now_ms);
 	}
+	if (until_ms > now_ms) {
+		wait_for_node(r, node, until_ms);
+	}
+}
+
+void role_if_proven(const struct role *r, uint64_t now_ms, struct role *out)
+{
+	*out = *r;
+	role_proven(out, ROLE_WHY_FENCED, now_ms);
 }
 
 void role_lost(struct role *r, const struct role_node *node, uint64_t now_ms)
@@ -135,7 +179,7 @@ void role_lost(struct role *r, const struct role_node *node, uint64_t now_ms)
 		return;
 	}
 	r->before = r->state == ROLE_MIGRATING ? ROLE_ONLINE : r->state;
-	if (node->slots_alive && r->policy.resiliency_ms > 0) {
+	if ((node->slots_alive || r->policy.patient) && r->policy.resiliency_ms > 0) {
 		r->until_ms = now_ms + r->policy.resiliency_ms;
 		enter(r, ROLE_UNMONITORED, ROLE_WHY_LOST, now_ms);
 	} else {
@@ -155,7 +199,8 @@ void role_back(struct role *r, struct role_at at, uint64_t now_ms)
 void role_doomed(struct role *r, struct role_at at, uint64_t now_ms)
 {
 	if (role_is_at(r, at) && r->state == ROLE_UNMONITORED) {
-		r->until_ms = 0;
+		/* Somebody else needs the proof; its patience may go beyond that. */
+		r->until_ms = r->policy.patient ? r->until_ms : 0;
 		enter(r, ROLE_FENCING, ROLE_WHY_NONE, now_ms);
 	}
 }
@@ -165,6 +210,7 @@ void role_doomed(struct role *r, struct role_at at, uint64_t now_ms)
 static int want(struct role *r, const struct role_cmd *cmd)
 {
 	r->want = (enum role_want)cmd->arg[0];
+	role_hurried(r, cmd->now_ms); /* a person does not want to wait */
 	if (r->want == ROLE_WANT_ONLINE) {
 		if (r->state == ROLE_OFFLINE || r->state == ROLE_FAILED) {
 			/* A person looked at it: it starts from a clean sheet. */
@@ -251,9 +297,11 @@ static int start_failed(const struct role_table *t, struct role *r, const struct
 static int stopped(struct role *r, const struct role_cmd *cmd)
 {
 	uint32_t node = r->owner.node;
+	/* It was asked to, to start elsewhere; its node may have forgotten that meanwhile. */
+	bool relocates = r->state == ROLE_STOPPING && r->want == ROLE_WANT_ONLINE;
 
 	disown(r);
-	if (cmd->arg[0] == ROLE_STOP_GUEST) {
+	if (cmd->arg[0] == ROLE_STOP_GUEST && !relocates) {
 		r->want = ROLE_WANT_OFFLINE;
 		enter(r, ROLE_OFFLINE, ROLE_WHY_GUEST_OFF, cmd->now_ms);
 	} else if (r->want == ROLE_WANT_OFFLINE) {
@@ -299,7 +347,12 @@ static int migrate(const struct role_table *t, struct role *r, const struct role
 
 static int hand_over(const struct role_table *t, struct role *r, const struct role_cmd *cmd)
 {
-	if (r->dest.node != cmd->at.node || r->dest.inc != cmd->at.inc || !can_own(t, r, cmd->at)) {
+	bool of_this = cmd->arg[0] == 0 || cmd->arg[0] == r->since_ms;
+
+	/* One that was cancelled meanwhile and begun anew, to the same node, is another move: what
+	 * was sent in the first is old. */
+	if (!of_this || r->dest.node != cmd->at.node || r->dest.inc != cmd->at.inc ||
+	    !can_own(t, r, cmd->at)) {
 		return -ESTALE;
 	}
 	r->owner = cmd->at;
@@ -346,6 +399,9 @@ static int dispatch(const struct role_table *t, struct role *r, const struct rol
 		return expire(r, cmd);
 	case ROLE_CMD_FREEZE:
 		r->frozen = cmd->arg[0] != 0;
+		return 0;
+	case ROLE_CMD_RELOCATE: /* still wanted online: stopped() goes on with it */
+		enter(r, ROLE_STOPPING, ROLE_WHY_MOVED, cmd->now_ms);
 		return 0;
 	default:
 		return -EINVAL;

@@ -138,6 +138,9 @@ int role_table_set(struct role_table *t, uint32_t id, const struct role_policy *
 		return errbuf_set(eb, -EBUSY, "role %s: its volumes can change when it is offline",
 		                  r->name);
 	}
+	if (!policy->patient) {
+		role_hurried(r, t->now_ms);
+	}
 	r->policy = *policy;
 	role_table_touch(t, id);
 	return 0;

@@ -110,6 +110,10 @@ uint32_t role_table_count(const struct role_table *t);
 bool role_table_proven(const struct role_table *t, struct role_at at, uint64_t volumes,
                        bool strict);
 
+/* role_if_proven() - what @r would be if its owner, which it must have, were proven stopped at
+ * @now_ms. */
+void role_if_proven(const struct role *r, uint64_t now_ms, struct role *out);
+
 /* role_node_usable() - may it be given roles now? Up, not drained, not in quarantine. */
 bool role_node_usable(const struct role_node *n, uint64_t now_ms);
 

@@ -72,7 +72,7 @@ WIRE_SIZE(struct role_times_wire, 68);
 struct role_policy_wire {
 	uint8_t priority;  /* 0 */
 	uint8_t fallback;  /* 1 */
-	uint8_t flags;     /* 2: bit 0 may be isolated, bit 1 strict */
+	uint8_t flags;     /* 2: bit 0 may be isolated, bit 1 strict, bit 2 patient */
 	uint8_t reserved;  /* 3 */
 	le32 cpus;         /* 4 */
 	le64 possible;     /* 8 */

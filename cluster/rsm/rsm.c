@@ -10,8 +10,6 @@
 #include "base/log.h"
 #include "cluster/rsm/rsm_int.h"
 
-#define SUSPECT_PAUSE 5u /* times suspect_ns: between two doubts of one member */
-
 void rsm_halt(struct rsm *r, const char *why)
 {
 	if (r->state != RSM_HALTED) {
@@ -124,6 +122,7 @@ static void rsm_replaced(struct rsm *r)
 	r->config_before_index = mark->config_index;
 	r->level = mark->level;
 	r->dirty_state = false;
+	rsm_compare_start(r); /* what was skipped cannot be compared */
 	rsm_count_votes(r);
 	if (rsm_load(r) != 0) {
 		rsm_halt(r, "the fetched state can not be loaded");
@@ -296,6 +295,7 @@ static void on_view_formed(void *arg, const struct view *view)
 	r->matched = self->in_sync || (!r->blank && r->last.index == best->last_index &&
 	                               r->last.hash == best->last_hash);
 	r->ack_count = 0;
+	rsm_compare_start(r);
 	for (uint32_t i = 0; i < view->count; i++) {
 		if (view->members[i].said && !view->members[i].skipped) {
 			r->acks[r->ack_count++] =
@@ -387,7 +387,9 @@ int rsm_create(const struct rsm_cfg *cfg, struct rsm **out, struct errbuf *eb)
 	r->why = "not connected to corosync";
 	r->scratch = gw_malloc(FRAME_MAX);
 	r->payload = gw_malloc(RSM_PAYLOAD_MAX);
-	if (r->scratch == NULL || r->payload == NULL || rsm_sessions_init(&r->sessions) != 0) {
+	r->compare.ring = gw_calloc(RSM_EFFECTS, sizeof(*r->compare.ring));
+	if (r->scratch == NULL || r->payload == NULL || r->compare.ring == NULL ||
+	    rsm_sessions_init(&r->sessions) != 0) {
 		goto failed;
 	}
 	for (uint32_t i = 0; i < RSM_GIVERS; i++) {
@@ -406,11 +408,11 @@ int rsm_create(const struct rsm_cfg *cfg, struct rsm **out, struct errbuf *eb)
 	                                       .arg = r});
 	err = rsm_start(r);
 	if (err == 0 && r->level > cfg->level_max) {
-		rsm_destroy(r);
 		(void)errbuf_set(eb, -EPROTONOSUPPORT,
 		                 "cluster database: level %u, this program knows %u", r->level,
 		                 cfg->level_max);
 		errbuf_hint(eb, "update this node");
+		rsm_destroy(r);
 		return -EPROTONOSUPPORT;
 	}
 	if (err != 0) {
@@ -429,14 +431,13 @@ void rsm_destroy(struct rsm *r)
 	if (r == NULL) {
 		return;
 	}
+	rsm_slots_cancel(r);
 	rsm_give_stop(r, 0);
 	for (uint32_t i = 0; i < RSM_GIVERS; i++) {
 		free(r->givers[i].frame);
 	}
-	for (uint32_t i = 0; i < RSM_SLOTS; i++) {
-		free(r->slots[i].payload);
-	}
 	rsm_sessions_fini(&r->sessions);
+	free(r->compare.ring);
 	free(r->scratch);
 	free(r->payload);
 	free(r);
@@ -486,8 +487,7 @@ void rsm_on_grant(struct rsm *r, uint64_t key, bool forced)
 	}
 }
 
-/* A proposal of any member, at the leader. */
-static void on_propose(struct rsm *r, const struct rsm_msg *m)
+void rsm_on_propose(struct rsm *r, const struct rsm_msg *m)
 {
 	struct rsm_entry entry = m->entry;
 	le32 status;
@@ -536,11 +536,13 @@ void rsm_on_multicast(struct rsm *r, const struct view_peer *from, const void *b
 		return;
 	}
 	if (type == FRAME_PROPOSE) {
-		on_propose(r, &m);
+		rsm_on_propose(r, &m);
 	} else if (type == FRAME_APPEND) {
 		rsm_log_on_append(r, from->nodeid, &m);
 	} else if (type == FRAME_ACK) {
 		rsm_log_on_ack(r, from->nodeid, &m);
+	} else if (type == FRAME_EFFECTS) {
+		rsm_compare_on_effects(r, from->nodeid, &m);
 	} else if (r->epoch != 0 && m.epoch == r->epoch) {
 		view_again(&r->view);
 	}
@@ -564,181 +566,13 @@ void rsm_on_unicast(struct rsm *r, uint32_t nodeid, const void *buf, size_t len)
 	rsm_fetch_on_message(r, nodeid, &m);
 }
 
-/* ---- proposals ---- */
-
-static void slot_free(struct rsm_slot *slot)
-{
-	free(slot->payload);
-	slot->payload = NULL;
-	slot->used = false;
-}
-
-static void slot_send(struct rsm *r, struct rsm_slot *slot)
-{
-	struct rsm_entry entry = {.type = slot->type,
-	                          .session = slot->session,
-	                          .seq = slot->seq,
-	                          .time_ns = slot->time_ns,
-	                          .origin = r->cfg.nodeid,
-	                          .payload = slot->payload,
-	                          .len = slot->len};
-	struct rsm_propose_wire w = {.epoch = le64_make(r->epoch)};
-	uint8_t *body = r->scratch + sizeof(struct frame_wire);
-
-	slot->seen = false;
-	slot->sent_ns = r->now_ns;
-	slot->sent_epoch = r->epoch;
-	if (r->leader == r->cfg.nodeid) {
-		on_propose(r, &(struct rsm_msg){.epoch = r->epoch, .entry = entry});
-		return;
-	}
-	memcpy(body, &w, sizeof(w));
-
-	size_t len = sizeof(w) + rsm_entry_put(&entry, body + sizeof(w));
-
-	r->cfg.io->multicast(r->cfg.io->arg, r->scratch,
-	                     frame_seal(r->scratch, FRAME_PROPOSE, len));
-}
-
-void rsm_slots_done(struct rsm *r, const struct guid *session, uint64_t seq,
-                    const struct rsm_result *result)
-{
-	for (uint32_t i = 0; i < RSM_SLOTS; i++) {
-		struct rsm_slot *slot = &r->slots[i];
-
-		if (slot->used && slot->seq == seq && guid_equal(&slot->session, session)) {
-			rsm_done_fn fn = slot->fn;
-			void *arg = slot->arg;
-
-			slot_free(slot);
-			fn(arg, RSM_DONE, result);
-			return;
-		}
-	}
-}
-
-void rsm_slots_seen(struct rsm *r, const struct rsm_entry *entry)
-{
-	for (uint32_t i = 0; i < RSM_SLOTS; i++) {
-		struct rsm_slot *slot = &r->slots[i];
-
-		if (slot->used && slot->seq == entry->seq &&
-		    guid_equal(&slot->session, &entry->session)) {
-			slot->seen = true;
-		}
-	}
-}
-
-/* A new epoch is active: what came before is decided. What is not applied was never committed. */
-void rsm_slots_resend(struct rsm *r)
-{
-	for (uint32_t i = 0; i < RSM_SLOTS; i++) {
-		struct rsm_slot *slot = &r->slots[i];
-
-		if (!slot->used || slot->sent_epoch == r->epoch) {
-			continue;
-		}
-
-		const struct rsm_session *known = rsm_sessions_find(&r->sessions, &slot->session);
-
-		if (known != NULL && known->seq == slot->seq) {
-			rsm_slots_done(r, &slot->session, slot->seq, &known->result);
-		} else {
-			slot_send(r, slot);
-		}
-	}
-}
-
-int rsm_propose(struct rsm *r, const struct rsm_request *request)
-{
-	struct rsm_slot *slot = NULL;
-	uint32_t at = 0;
-
-	if (r->state == RSM_HALTED) {
-		return -EIO;
-	}
-	if (request->type != RSM_COMMAND && request->type != RSM_NOP &&
-	    request->type != RSM_CONFIG && request->type != RSM_LEVEL) {
-		return -EINVAL;
-	}
-	if (request->len > RSM_PAYLOAD_MAX) {
-		return -E2BIG;
-	}
-	if (r->state != RSM_ACTIVE) {
-		return r->view.state == VIEW_MINORITY || r->view.state == VIEW_DOWN ? -ENOTCONN
-		                                                                    : -EAGAIN;
-	}
-	for (; at < RSM_SLOTS && slot == NULL; at++) {
-		slot = r->slots[at].used ? NULL : &r->slots[at];
-	}
-	if (slot == NULL) {
-		return -EAGAIN;
-	}
-	slot->payload = gw_malloc(request->len == 0 ? 1 : request->len);
-	if (slot->payload == NULL) {
-		return -ENOMEM;
-	}
-	if (request->len != 0) {
-		memcpy(slot->payload, request->payload, request->len);
-	}
-	slot->used = true;
-	slot->type = request->type;
-	slot->len = (uint32_t)request->len;
-	slot->time_ns = r->wall_ns;
-	slot->deadline_ns = request->deadline_ns;
-	slot->fn = request->fn;
-	slot->arg = request->arg;
-	if (guid_is_nil(&request->session)) {
-		slot->session = r->cfg.incarnation;
-		slot->session.b[14] = (uint8_t)at;
-		slot->seq = ++slot->own_seq;
-	} else {
-		slot->session = request->session;
-		slot->seq = request->seq;
-	}
-	slot_send(r, slot);
-	return 0;
-}
-
-static void slots_tick(struct rsm *r)
-{
-	bool suspect = false;
-
-	for (uint32_t i = 0; i < RSM_SLOTS; i++) {
-		struct rsm_slot *slot = &r->slots[i];
-
-		if (!slot->used) {
-			continue;
-		}
-		if (r->now_ns >= slot->deadline_ns) {
-			rsm_done_fn fn = slot->fn;
-			void *arg = slot->arg;
-
-			slot_free(slot);
-			fn(arg, RSM_UNKNOWN, &(struct rsm_result){0});
-			continue;
-		}
-		suspect |= r->state == RSM_ACTIVE && slot->sent_epoch == r->epoch && !slot->seen &&
-		           r->now_ns - slot->sent_ns >= r->cfg.suspect_ns;
-	}
-	if (suspect && (r->suspected_ns == 0 ||
-	                r->now_ns - r->suspected_ns >= SUSPECT_PAUSE * r->cfg.suspect_ns)) {
-		struct {
-			uint8_t frame[sizeof(struct frame_wire)];
-			struct rsm_suspect_wire w;
-		} msg = {.w = {.epoch = le64_make(r->epoch)}};
-
-		r->suspected_ns = r->now_ns;
-		r->cfg.io->multicast(r->cfg.io->arg, &msg,
-		                     frame_seal(&msg, FRAME_SUSPECT, sizeof(msg.w)));
-	}
-}
+/* ---- time ---- */
 
 void rsm_on_tick(struct rsm *r, uint64_t now_ns, uint64_t wall_ns)
 {
 	r->now_ns = now_ns;
 	r->wall_ns = wall_ns;
-	slots_tick(r);
+	rsm_slots_tick(r);
 	if (r->state == RSM_HALTED) {
 		return;
 	}
@@ -748,6 +582,7 @@ void rsm_on_tick(struct rsm *r, uint64_t now_ns, uint64_t wall_ns)
 	}
 	view_on_tick(&r->view, now_ns);
 	rsm_fetch_tick(r);
+	rsm_compare_tick(r);
 	if (r->dirty_state && now_ns - r->dirty_since_ns >= r->cfg.flush_ns) {
 		r->dirty = true;
 	}
@@ -780,6 +615,7 @@ void rsm_status(const struct rsm *r, struct rsm_status *out)
 		.level = r->level,
 		.fetching = r->fetching,
 		.bad_frames = r->bad_frames,
+		.differs = rsm_compare_differs(r),
 		.why = r->state == RSM_OFF || r->state == RSM_HALTED ? r->why : NULL,
 	};
 }

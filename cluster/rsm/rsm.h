@@ -18,10 +18,15 @@
  *	OFF       no primary view: proposals are refused, reads are stale
  *	STARTING  primary view; the first entry of its epoch is not committed yet
  *	ACTIVE    it is
- *	HALTED    the store failed, the log differs from the majority's, or our version is too old
+ *	HALTED    the store failed, the log or what it did differs from the majority's, or our
+ *	          version is too old
  *
  * Members whose log differs from the best fetch what they lack from the leader, from node to node,
  * as entries or as the whole state; they acknowledge what they have like everybody else.
+ *
+ * Members also tell each other, once a second, a hash over what the entries of the epoch did to
+ * their states. Who differs from members with a majority of the votes halts: an error of ours, a
+ * damaged table, a mixture of versions (decision 0240).
  *
  * Proposals carry a session and a number: applied once, also when sent again after a change of the
  * leader. A proposal that was sent and not seen applied in time is UNKNOWN, never "failed".
@@ -45,7 +50,8 @@ enum rsm_state { RSM_OFF, RSM_STARTING, RSM_ACTIVE, RSM_HALTED };
 
 enum rsm_outcome {
 	RSM_DONE,    /* applied; the result is the machine's */
-	RSM_UNKNOWN, /* sent, outcome not known in time: ask again with the same session */
+	RSM_UNKNOWN, /* sent, outcome not known in time: ask again with the same session; or, with
+	              * the status -ECANCELED, this member ends */
 };
 
 /* What the machine made of a command; the same on every node, kept for repeated commands. */
@@ -115,7 +121,8 @@ void rsm_cfg_default(struct rsm_cfg *cfg);
  */
 MUST_USE int rsm_create(const struct rsm_cfg *cfg, struct rsm **out, struct errbuf *eb);
 
-/* rsm_destroy() - proposals under way are forgotten without a call. NULL is fine. */
+/* rsm_destroy() - proposals under way are answered RSM_UNKNOWN with the status -ECANCELED, from
+ * within the call; new ones are refused. NULL is fine. */
 void rsm_destroy(struct rsm *r);
 
 /* ---- events ---- */
@@ -179,7 +186,8 @@ struct rsm_status {
 	uint32_t level;
 	bool fetching;
 	uint64_t bad_frames;
-	const char *why; /* OFF, HALTED: for people */
+	uint32_t differs; /* a member where entries did something else; 0 = none */
+	const char *why;  /* OFF, HALTED: for people */
 };
 
 void rsm_status(const struct rsm *r, struct rsm_status *out);

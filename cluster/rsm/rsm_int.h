@@ -2,8 +2,9 @@
 #ifndef CLUSTER_RSM_RSM_INT_H
 #define CLUSTER_RSM_RSM_INT_H
 
-/* rsm, inside. rsm.c: life, views, proposals; rsm_log.c: append, acknowledge, commit, apply;
- * rsm_fetch.c: from node to node; rsm_session.c: once and only once. */
+/* rsm, inside. rsm.c: life, views; rsm_log.c: append, acknowledge, commit, apply;
+ * rsm_propose.c: proposals of ours; rsm_fetch.c: from node to node; rsm_session.c: once and only
+ * once; rsm_compare.c: did all do the same? */
 
 #include "cluster/rsm/rsm.h"
 #include "cluster/rsm/rsm_msg.h"
@@ -48,10 +49,26 @@ struct rsm_slot {
 	void *arg;
 };
 
+enum rsm_sameness { RSM_SAME_UNKNOWN, RSM_SAME, RSM_DIFFERENT };
+
 struct rsm_ack {
 	uint32_t nodeid;
 	uint32_t votes;
 	uint64_t index;
+	uint64_t effects_index; /* it said last what entries did there, up to here */
+	uint64_t effects_hash;
+	enum rsm_sameness same; /* as here? */
+};
+
+#define RSM_EFFECTS 8192u /* entries; members say it once a second, and lag a little */
+
+/* What the entries of an epoch did here, for the comparison with the other members. */
+struct rsm_compare {
+	bool whole;     /* all since the first of the epoch */
+	uint64_t hash;  /* a chain, up to the last applied */
+	uint64_t *ring; /* owned [RSM_EFFECTS]: .hash after an index, modulo */
+	uint64_t said;  /* index that we told the others */
+	uint64_t said_ns;
 };
 
 /* A state being given to a member, chunk by chunk. */
@@ -123,6 +140,7 @@ struct rsm {
 	struct rsm_mark replace_mark;
 	uint64_t fetch_ns;
 
+	struct rsm_compare compare;
 	struct rsm_giver givers[RSM_GIVERS];
 	struct rsm_slot slots[RSM_SLOTS];
 	struct rsm_sessions sessions;
@@ -154,16 +172,31 @@ void rsm_log_write(struct rsm *r, struct rsm_entry *entry);
 int rsm_log_allowed(const struct rsm *r, const struct rsm_entry *entry);
 void rsm_session_pair(const struct rsm_session *s, uint8_t key[17], struct rsm_session_wire *w);
 
+/* A proposal of any member, at the leader. */
+void rsm_on_propose(struct rsm *r, const struct rsm_msg *m);
+
+void rsm_slots_tick(struct rsm *r);
 void rsm_slots_done(struct rsm *r, const struct guid *session, uint64_t seq,
                     const struct rsm_result *result);
 void rsm_slots_resend(struct rsm *r);
 void rsm_slots_seen(struct rsm *r, const struct rsm_entry *entry);
+void rsm_slots_cancel(struct rsm *r);
 
 void rsm_fetch_start(struct rsm *r);
 void rsm_fetch_tick(struct rsm *r);
 void rsm_fetch_on_message(struct rsm *r, uint32_t from, const struct rsm_msg *m);
 void rsm_fetch_stop(struct rsm *r);
 void rsm_give_stop(struct rsm *r, uint32_t nodeid); /* 0 = all */
+
+/* A new epoch, or a state that skips entries. */
+void rsm_compare_start(struct rsm *r);
+/* An entry changes a pair; len 0 and NULL: it goes. Between these, rsm_compare_applied(). */
+void rsm_compare_pair(struct rsm *r, const struct rsm_pair *pair);
+void rsm_compare_applied(struct rsm *r, const struct rsm_entry *e, const struct rsm_result *result);
+void rsm_compare_on_effects(struct rsm *r, uint32_t from, const struct rsm_msg *m);
+void rsm_compare_tick(struct rsm *r);
+/* A member whose entries did something else, for people; 0 = none. */
+uint32_t rsm_compare_differs(const struct rsm *r);
 
 /* Load pairs from the store into the machine and the sessions. 0; -errno. */
 int rsm_load(struct rsm *r);

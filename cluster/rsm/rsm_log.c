@@ -249,6 +249,11 @@ static void sink_put(void *arg, const void *key, size_t key_len, const void *val
 	prefixed[0] = 'm';
 	memcpy(prefixed + 1, key, key_len);
 
+	rsm_compare_pair(s->r, &(struct rsm_pair){.key = prefixed,
+	                                          .key_len = key_len + 1,
+	                                          .value = value,
+	                                          .value_len = value_len});
+
 	struct rsm_store *store = s->r->cfg.store;
 	int err = store->ops->put(store, prefixed, key_len + 1, value, value_len);
 
@@ -263,6 +268,8 @@ static void sink_del(void *arg, const void *key, size_t key_len)
 	CHECK(key_len < RSM_KEY_MAX);
 	prefixed[0] = 'm';
 	memcpy(prefixed + 1, key, key_len);
+
+	rsm_compare_pair(s->r, &(struct rsm_pair){.key = prefixed, .key_len = key_len + 1});
 
 	struct rsm_store *store = s->r->cfg.store;
 	int err = store->ops->del(store, prefixed, key_len + 1);
@@ -321,6 +328,10 @@ static bool apply_effect(struct rsm *r, const struct rsm_entry *e, struct rsm_re
 		                        e->len / (uint32_t)sizeof(struct rsm_newview_wire));
 		return true;
 	case RSM_LEVEL:
+		if (le32_get(word) > r->cfg.level_max) { /* raised while a newer program ran here */
+			rsm_halt(r, "this version is too old for the cluster: update this node");
+			return false;
+		}
 		r->level = le32_get(word);
 		return true;
 	case RSM_REFUSED:
@@ -343,11 +354,13 @@ static bool apply_one(struct rsm *r, const struct rsm_entry *e)
 		if (e->seq == known->seq) {
 			rsm_slots_done(r, &e->session, e->seq, &known->result);
 		}
+		rsm_compare_applied(r, e, &known->result);
 		return true; /* again: it was done */
 	}
 	if (!apply_effect(r, e, &result)) {
 		return false;
 	}
+	rsm_compare_applied(r, e, &result);
 	if (e->type != RSM_NEWVIEW) {
 		const struct rsm_session session = {
 			.id = e->session, .seq = e->seq, .result = result};

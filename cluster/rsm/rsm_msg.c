@@ -145,6 +145,20 @@ static uint64_t hash_mix(uint64_t hash, uint64_t word)
 	return hash ^ hash >> 32;
 }
 
+uint64_t rsm_hash_bytes(uint64_t before, const void *bytes, size_t len)
+{
+	const uint8_t *b = bytes;
+	uint64_t hash = before;
+
+	for (size_t i = 0; i < len; i += 8) {
+		le64 word = {{0}};
+
+		memcpy(&word, b + i, len - i < 8 ? len - i : 8);
+		hash = hash_mix(hash, le64_get(word));
+	}
+	return hash_mix(hash, len);
+}
+
 uint64_t rsm_hash(uint64_t before, const struct rsm_entry *entry)
 {
 	struct rsm_entry head = *entry;
@@ -159,13 +173,7 @@ uint64_t rsm_hash(uint64_t before, const struct rsm_entry *entry)
 		memcpy(&word, w + i, 8);
 		hash = hash_mix(hash, le64_get(word));
 	}
-	for (size_t i = 0; i < entry->len; i += 8) {
-		le64 word = {{0}};
-
-		memcpy(&word, entry->payload + i, entry->len - i < 8 ? entry->len - i : 8);
-		hash = hash_mix(hash, le64_get(word));
-	}
-	return hash_mix(hash, entry->len);
+	return rsm_hash_bytes(hash, entry->payload, entry->len);
 }
 
 static int decode_entries(const uint8_t *body, size_t len, struct rsm_msg *out)
@@ -277,6 +285,7 @@ static int decode_small(uint16_t type, const uint8_t *body, size_t len, struct r
 	struct rsm_fetch_wire w = {0};
 	size_t want = type == FRAME_FETCH      ? sizeof(w)
 	              : type == FRAME_ACK      ? sizeof(struct rsm_ack_wire)
+	              : type == FRAME_EFFECTS  ? sizeof(struct rsm_effects_wire)
 	              : type == FRAME_NO_MATCH ? sizeof(struct rsm_no_match_wire)
 	                                       : sizeof(struct rsm_suspect_wire);
 
@@ -305,6 +314,7 @@ int rsm_msg_decode(uint16_t type, const uint8_t *body, size_t len, struct rsm_ms
 		return decode_pairs(body, len, out);
 	case FRAME_ACK:
 	case FRAME_SUSPECT:
+	case FRAME_EFFECTS:
 	case FRAME_FETCH:
 	case FRAME_NO_MATCH:
 		return decode_small(type, body, len, out);

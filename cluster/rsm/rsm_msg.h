@@ -56,4 +56,7 @@ MUST_USE int rsm_mark_get(const void *buf, size_t len, struct rsm_mark *out);
 /* rsm_hash() - of the chain after @entry. Detects difference by accident, is no seal. */
 uint64_t rsm_hash(uint64_t before, const struct rsm_entry *entry);
 
+/* rsm_hash_bytes() - the same of any bytes and their number. */
+uint64_t rsm_hash_bytes(uint64_t before, const void *bytes, size_t len);
+
 #endif

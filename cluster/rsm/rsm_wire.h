@@ -47,6 +47,15 @@ struct rsm_ack_wire {
 
 WIRE_SIZE(struct rsm_ack_wire, 24);
 
+/* What the entries of the epoch did to the sender's state, up to an index. */
+struct rsm_effects_wire {
+	le64 epoch; /* 0 */
+	le64 index; /* 8 */
+	le64 hash;  /* 16 */
+};
+
+WIRE_SIZE(struct rsm_effects_wire, 24);
+
 struct rsm_suspect_wire {
 	le64 epoch;
 };

@@ -8,92 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/list.h"
-#include "base/log.h"
-#include "base/loop.h"
 #include "cluster/rsm/rsm_msg.h"
-
-#define STORE_SCHEMA_VERSION 1
-#define STORE_TAIL_MAX 4096u /* entries in memory: what members that fetch ask for */
-#define STORE_BUSY_MS 2000
-
-enum store_op_kind {
-	STORE_META,
-	STORE_APPEND,
-	STORE_TRUNCATE,
-	STORE_TRIM,
-	STORE_PUT,
-	STORE_DEL,
-	STORE_STAGE_BEGIN,
-	STORE_STAGE_PUT,
-	STORE_STAGE_COMMIT,
-	STORE_OP_COUNT
-};
-
-static const char *const op_sql[STORE_OP_COUNT] = {
-	[STORE_META] = "INSERT OR REPLACE INTO meta (key, value) VALUES (?2, ?3)",
-	[STORE_APPEND] = "INSERT INTO log (idx, hash, entry) VALUES (?1, ?2, ?3)",
-	[STORE_TRUNCATE] = "DELETE FROM log WHERE idx > ?1",
-	[STORE_TRIM] = "DELETE FROM log WHERE idx <= ?1",
-	[STORE_PUT] = "INSERT OR REPLACE INTO pair (key, value) VALUES (?2, ?3)",
-	[STORE_DEL] = "DELETE FROM pair WHERE key = ?2",
-	[STORE_STAGE_BEGIN] = "DELETE FROM staged",
-	[STORE_STAGE_PUT] = "INSERT OR REPLACE INTO staged (key, value) VALUES (?2, ?3)",
-	[STORE_STAGE_COMMIT] = NULL, /* several statements */
-};
-
-struct store_op {
-	struct list link;
-	enum store_op_kind kind;
-	uint64_t number;
-	size_t key_len;
-	size_t value_len;
-	uint8_t bytes[]; /* key, value */
-};
-
-struct tail_entry {
-	uint64_t hash;
-	uint64_t epoch;
-	size_t len;
-	uint8_t bytes[]; /* as in the file */
-};
-
-struct store {
-	struct rsm_store store; /* first */
-	struct rsm_sqlite_cfg cfg;
-	char *path; /* owned */
-	int lock_fd;
-	sqlite3 *writer; /* the thread's */
-	sqlite3 *reader; /* the loop's */
-	struct guid cluster;
-	struct guid uuid;
-	struct rsm_boot boot;     /* as queued */
-	struct tail_entry **tail; /* owned [tail_room]; entries tail_first... */
-	uint64_t tail_first;
-	size_t tail_count;
-	size_t tail_room;
-	uint64_t syncing; /* the running sync makes entries durable up to here */
-	uint64_t durable;
-	struct list queued; /* of struct store_op */
-	int event_fd;
-	struct loop_fd *event;
-	pthread_t thread;
-	bool thread_up;
-
-	pthread_mutex_t lock; /* the rest */
-	pthread_cond_t wake;
-	struct list batch; /* being written */
-	uint64_t token;    /* of the batch; 0 = none */
-	uint64_t done_token;
-	int done_err;
-	bool stop;
-};
+#include "cluster/rsm/store_sqlite_int.h"
 
 struct snap {
 	sqlite3 *db;
@@ -103,220 +25,6 @@ struct snap {
 static struct store *store_of(struct rsm_store *s)
 {
 	return (struct store *)(void *)s;
-}
-
-static int store_rc(int rc)
-{
-	switch (rc & 0xff) {
-	case SQLITE_OK:
-	case SQLITE_ROW:
-	case SQLITE_DONE:
-		return 0;
-	case SQLITE_NOMEM:
-		return -ENOMEM;
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-		return -EBADMSG;
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-		return -EBUSY;
-	case SQLITE_CANTOPEN:
-		return -ENOENT;
-	default: /* SQLite's numbers */
-		return -EIO;
-	}
-}
-
-/* ---- the writer ---- */
-
-static int write_one(struct store *s, sqlite3_stmt **stmts, const struct store_op *op)
-{
-	sqlite3_stmt *stmt = stmts[op->kind];
-	int rc = SQLITE_OK;
-
-	if (op->kind == STORE_STAGE_COMMIT) {
-		return sqlite3_exec(s->writer,
-		                    "DELETE FROM pair; DELETE FROM log;"
-		                    "INSERT INTO pair SELECT key, value FROM staged;"
-		                    "DELETE FROM staged",
-		                    NULL, NULL, NULL);
-	}
-	if (sqlite3_bind_parameter_count(stmt) >= 1) {
-		rc = sqlite3_bind_int64(stmt, 1, (sqlite3_int64)op->number);
-	}
-	if (rc == SQLITE_OK && op->key_len != 0) {
-		rc = sqlite3_bind_blob64(stmt, 2, op->bytes, op->key_len, SQLITE_STATIC);
-	}
-	if (rc == SQLITE_OK && sqlite3_bind_parameter_count(stmt) >= 3) {
-		rc = sqlite3_bind_blob64(stmt, 3, op->bytes + op->key_len, op->value_len,
-		                         SQLITE_STATIC);
-	}
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_step(stmt);
-	}
-	(void)sqlite3_reset(stmt);
-	(void)sqlite3_clear_bindings(stmt);
-	return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
-/* One transaction, durable when this returns SQLITE_OK. */
-static int write_batch(struct store *s, sqlite3_stmt **stmts, struct list *batch)
-{
-	int rc = sqlite3_exec(s->writer, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-
-	list_for_each(link, batch)
-	{
-		if (rc == SQLITE_OK) {
-			rc = write_one(s, stmts, list_entry(link, struct store_op, link));
-		}
-	}
-	if (rc == SQLITE_OK) {
-		rc = sqlite3_exec(s->writer, "COMMIT", NULL, NULL, NULL);
-	}
-	if (rc != SQLITE_OK) {
-		log_err("rsm", "store failed path=%s what=\"%s\"", s->path,
-		        sqlite3_errmsg(s->writer));
-		(void)sqlite3_exec(s->writer, "ROLLBACK", NULL, NULL, NULL);
-	}
-	return rc;
-}
-
-static void ops_free(struct list *ops)
-{
-	list_for_each_safe(link, ops)
-	{
-		free(list_entry(link, struct store_op, link));
-	}
-	list_init(ops);
-}
-
-static int prepare_all(struct store *s, sqlite3_stmt **stmts)
-{
-	for (size_t i = 0; i < STORE_OP_COUNT; i++) {
-		int rc = op_sql[i] == NULL
-		                 ? SQLITE_OK
-		                 : sqlite3_prepare_v2(s->writer, op_sql[i], -1, &stmts[i], NULL);
-
-		if (rc != SQLITE_OK) {
-			return rc;
-		}
-	}
-	return SQLITE_OK;
-}
-
-static void *writer_main(void *arg)
-{
-	struct store *s = arg;
-	sqlite3_stmt *stmts[STORE_OP_COUNT] = {NULL};
-	int prepared = prepare_all(s, stmts);
-
-	(void)pthread_mutex_lock(&s->lock);
-	for (;;) {
-		struct list batch;
-		uint64_t token;
-
-		while (!s->stop && s->token == s->done_token) {
-			(void)pthread_cond_wait(&s->wake, &s->lock);
-		}
-		if (s->stop) {
-			break;
-		}
-		token = s->token;
-		list_init(&batch);
-		list_splice_tail(&batch, &s->batch);
-		(void)pthread_mutex_unlock(&s->lock);
-
-		int rc = prepared == SQLITE_OK ? write_batch(s, stmts, &batch) : prepared;
-
-		ops_free(&batch);
-		(void)pthread_mutex_lock(&s->lock);
-		s->done_token = token;
-		s->done_err = store_rc(rc);
-		(void)eventfd_write(s->event_fd, 1);
-	}
-	(void)pthread_mutex_unlock(&s->lock);
-	for (size_t i = 0; i < STORE_OP_COUNT; i++) {
-		(void)sqlite3_finalize(stmts[i]);
-	}
-	return NULL;
-}
-
-/* On the loop: the batch is durable, or failed. */
-static void on_event(int fd, uint32_t events, void *arg)
-{
-	struct store *s = arg;
-	eventfd_t count;
-
-	(void)events;
-	if (eventfd_read(fd, &count) != 0) {
-		return;
-	}
-	(void)pthread_mutex_lock(&s->lock);
-
-	uint64_t token = s->done_token;
-	int err = s->done_err;
-
-	(void)pthread_mutex_unlock(&s->lock);
-	s->durable = s->syncing;
-	s->cfg.synced(s->cfg.arg, token, err);
-}
-
-/* ---- queueing ---- */
-
-struct bytes {
-	const void *at;
-	size_t len;
-};
-
-static int queue(struct store *s, enum store_op_kind kind, uint64_t number, struct bytes key,
-                 struct bytes value)
-{
-	struct store_op *op = gw_malloc(sizeof(*op) + key.len + value.len);
-
-	if (op == NULL) {
-		return -ENOMEM;
-	}
-	op->kind = kind;
-	op->number = number;
-	op->key_len = key.len;
-	op->value_len = value.len;
-	if (key.len != 0) {
-		memcpy(op->bytes, key.at, key.len);
-	}
-	if (value.len != 0) {
-		memcpy(op->bytes + key.len, value.at, value.len);
-	}
-	list_add_tail(&s->queued, &op->link);
-	return 0;
-}
-
-static int queue_meta(struct store *s, const char *key, const void *value, size_t len)
-{
-	return queue(s, STORE_META, 0, (struct bytes){key, strlen(key)},
-	             (struct bytes){value, len});
-}
-
-struct pos_wire {
-	le64 index;
-	le64 epoch;
-	le64 hash;
-};
-
-static int queue_base(struct store *s)
-{
-	const struct pos_wire w = {.index = le64_make(s->boot.base.index),
-	                           .epoch = le64_make(s->boot.base.epoch),
-	                           .hash = le64_make(s->boot.base.hash)};
-
-	return queue_meta(s, "base", &w, sizeof(w));
-}
-
-static int queue_mark(struct store *s, const struct rsm_mark *mark)
-{
-	uint8_t buf[RSM_MARK_MAX];
-
-	s->boot.mark = *mark;
-	return queue_meta(s, "mark", buf, rsm_mark_put(mark, buf));
 }
 
 /* ---- entries in memory ---- */
@@ -379,7 +87,7 @@ static int store_promise(struct rsm_store *rs, uint64_t epoch)
 	le64 w = le64_make(epoch);
 
 	s->boot.promised = epoch;
-	return queue_meta(s, "promised", &w, sizeof(w));
+	return store_queue_meta(s, "promised", &w, sizeof(w));
 }
 
 static int store_append(struct rsm_store *rs, const struct rsm_entry *entry, uint64_t hash)
@@ -394,8 +102,8 @@ static int store_append(struct rsm_store *rs, const struct rsm_entry *entry, uin
 	}
 	*e = (struct tail_entry){.hash = hash, .epoch = entry->epoch, .len = len};
 	(void)rsm_entry_put(entry, e->bytes);
-	if (queue(s, STORE_APPEND, entry->index, (struct bytes){&w, sizeof(w)},
-	          (struct bytes){e->bytes, len}) != 0 ||
+	if (store_queue(s, STORE_APPEND, entry->index, (struct store_bytes){&w, sizeof(w)},
+	                (struct store_bytes){e->bytes, len}) != 0 ||
 	    tail_add(s, e, entry->index) != 0) {
 		free(e);
 		return -ENOMEM;
@@ -510,7 +218,8 @@ static int store_truncate(struct rsm_store *rs, uint64_t index)
 		}
 	}
 	s->boot.last = last;
-	return queue(s, STORE_TRUNCATE, index, (struct bytes){0}, (struct bytes){0});
+	return store_queue(s, STORE_TRUNCATE, index, (struct store_bytes){0},
+	                   (struct store_bytes){0});
 }
 
 static int store_trim(struct rsm_store *rs, uint64_t index)
@@ -529,49 +238,52 @@ static int store_trim(struct rsm_store *rs, uint64_t index)
 		s->tail_first = index + 1;
 	}
 	s->boot.base = base;
-	err = queue(s, STORE_TRIM, index, (struct bytes){0}, (struct bytes){0});
-	return err == 0 ? queue_base(s) : err;
+	err = store_queue(s, STORE_TRIM, index, (struct store_bytes){0}, (struct store_bytes){0});
+	return err == 0 ? store_queue_base(s) : err;
 }
 
 static int store_put(struct rsm_store *rs, const void *key, size_t key_len, const void *value,
                      size_t value_len)
 {
-	return queue(store_of(rs), STORE_PUT, 0, (struct bytes){key, key_len},
-	             (struct bytes){value, value_len});
+	return store_queue(store_of(rs), STORE_PUT, 0, (struct store_bytes){key, key_len},
+	                   (struct store_bytes){value, value_len});
 }
 
 static int store_del(struct rsm_store *rs, const void *key, size_t key_len)
 {
-	return queue(store_of(rs), STORE_DEL, 0, (struct bytes){key, key_len}, (struct bytes){0});
+	return store_queue(store_of(rs), STORE_DEL, 0, (struct store_bytes){key, key_len},
+	                   (struct store_bytes){0});
 }
 
 static int store_mark(struct rsm_store *rs, const struct rsm_mark *mark)
 {
-	return queue_mark(store_of(rs), mark);
+	return store_queue_mark(store_of(rs), mark);
 }
 
 static int store_stage_begin(struct rsm_store *rs)
 {
-	return queue(store_of(rs), STORE_STAGE_BEGIN, 0, (struct bytes){0}, (struct bytes){0});
+	return store_queue(store_of(rs), STORE_STAGE_BEGIN, 0, (struct store_bytes){0},
+	                   (struct store_bytes){0});
 }
 
 static int store_stage_put(struct rsm_store *rs, const void *key, size_t key_len, const void *value,
                            size_t value_len)
 {
-	return queue(store_of(rs), STORE_STAGE_PUT, 0, (struct bytes){key, key_len},
-	             (struct bytes){value, value_len});
+	return store_queue(store_of(rs), STORE_STAGE_PUT, 0, (struct store_bytes){key, key_len},
+	                   (struct store_bytes){value, value_len});
 }
 
 static int store_stage_commit(struct rsm_store *rs, const struct rsm_mark *mark)
 {
 	struct store *s = store_of(rs);
-	int err = queue(s, STORE_STAGE_COMMIT, 0, (struct bytes){0}, (struct bytes){0});
+	int err = store_queue(s, STORE_STAGE_COMMIT, 0, (struct store_bytes){0},
+	                      (struct store_bytes){0});
 
 	tail_drop(s, 0, s->tail_count);
 	s->boot.base = mark->applied;
 	s->boot.last = mark->applied;
-	err = err == 0 ? queue_mark(s, mark) : err;
-	return err == 0 ? queue_base(s) : err;
+	err = err == 0 ? store_queue_mark(s, mark) : err;
+	return err == 0 ? store_queue_base(s) : err;
 }
 
 static int store_sync(struct rsm_store *rs, uint64_t token)
@@ -703,30 +415,23 @@ static void snap_close(struct rsm_store *rs, void *arg)
 static int store_new(struct store *s)
 {
 	struct rsm_mark none = {0};
-	sqlite3_stmt *stmts[STORE_OP_COUNT] = {NULL};
-	int err = queue_mark(s, s->cfg.mark == NULL ? &none : s->cfg.mark);
+	int err = store_queue_mark(s, s->cfg.mark == NULL ? &none : s->cfg.mark);
 
 	s->boot.base = s->boot.mark.applied;
 	s->boot.last = s->boot.base;
 	if (err == 0) {
-		err = queue_base(s);
+		err = store_queue_base(s);
 	}
 	if (err == 0) {
-		err = queue_meta(s, "cluster", &s->cfg.cluster, sizeof(s->cfg.cluster));
+		err = store_queue_meta(s, "cluster", &s->cfg.cluster, sizeof(s->cfg.cluster));
 	}
 	if (err == 0) {
-		err = queue_meta(s, "uuid", &s->cfg.uuid, sizeof(s->cfg.uuid));
+		err = store_queue_meta(s, "uuid", &s->cfg.uuid, sizeof(s->cfg.uuid));
 	}
 	if (err == 0) {
-		err = store_rc(prepare_all(s, stmts));
+		err = store_write_queued(s);
 	}
-	if (err == 0) {
-		err = store_rc(write_batch(s, stmts, &s->queued));
-	}
-	for (size_t i = 0; i < STORE_OP_COUNT; i++) {
-		(void)sqlite3_finalize(stmts[i]);
-	}
-	ops_free(&s->queued);
+	store_ops_free(&s->queued);
 	s->cluster = s->cfg.cluster;
 	s->uuid = s->cfg.uuid;
 	return err;
@@ -750,12 +455,31 @@ static int load_last(struct store *s)
 	return store_pos(&s->store, last, &s->boot.last);
 }
 
+/* Are the tables whole? A page that nobody reads now would be missed when it counts. */
+static int store_quick_check(struct store *s)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(s->reader, "PRAGMA quick_check(1)", -1, &stmt, NULL);
+	int err = rc == SQLITE_OK ? 0 : store_rc(rc);
+
+	if (err == 0 && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		const unsigned char *text = sqlite3_column_text(stmt, 0);
+
+		err = text != NULL && strcmp((const char *)text, "ok") == 0 ? 0 : -EBADMSG;
+	} else if (err == 0) {
+		err = rc == SQLITE_DONE ? -EBADMSG : store_rc(rc);
+	}
+	(void)sqlite3_finalize(stmt);
+	return err;
+}
+
 static int store_load(struct store *s)
 {
 	uint8_t buf[RSM_MARK_MAX];
-	struct pos_wire base;
+	struct store_pos_wire base;
 	le64 promised = {{0}};
-	int mark = meta_get(s->reader, "mark", buf, sizeof(buf));
+	int err = store_quick_check(s);
+	int mark = err == 0 ? meta_get(s->reader, "mark", buf, sizeof(buf)) : err;
 
 	if (mark == 0) {
 		return store_new(s);
@@ -772,8 +496,7 @@ static int store_load(struct store *s)
 	                                .epoch = le64_get(base.epoch),
 	                                .hash = le64_get(base.hash)};
 
-	int err = load_last(s);
-
+	err = load_last(s);
 	return err != 0 ? err : s->boot.mark.applied.index > s->boot.last.index ? -EBADMSG : 0;
 }
 
@@ -791,9 +514,10 @@ static int store_schema(struct store *s, struct errbuf *eb)
 		return errbuf_set(eb, store_rc(rc), "%s", sqlite3_errmsg(s->reader));
 	}
 	if (version > STORE_SCHEMA_VERSION) {
-		(void)errbuf_set(eb, -EBADMSG, "version %d is newer than this program", version);
+		(void)errbuf_set(eb, -EPROTONOSUPPORT, "version %d is newer than this program",
+		                 version);
 		errbuf_hint(eb, "update this node");
-		return -EBADMSG;
+		return -EPROTONOSUPPORT;
 	}
 	rc = sqlite3_exec(s->writer,
 	                  "CREATE TABLE IF NOT EXISTS meta (key BLOB PRIMARY KEY, value BLOB) "
@@ -834,22 +558,6 @@ static int store_lock(struct store *s, struct errbuf *eb)
 	return 0;
 }
 
-static int store_start(struct store *s, struct errbuf *eb)
-{
-	int err;
-
-	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->event_fd < 0) {
-		return errbuf_sys(eb, -errno, "eventfd");
-	}
-	err = loop_fd_add(s->cfg.loop, s->event_fd, LOOP_READ, on_event, s, &s->event);
-	if (err == 0) {
-		err = -pthread_create(&s->thread, NULL, writer_main, s);
-	}
-	s->thread_up = err == 0;
-	return err == 0 ? 0 : errbuf_sys(eb, err, "writer thread");
-}
-
 void rsm_sqlite_close(struct rsm_store *store)
 {
 	struct store *s = store_of(store);
@@ -857,19 +565,9 @@ void rsm_sqlite_close(struct rsm_store *store)
 	if (store == NULL) {
 		return;
 	}
-	if (s->thread_up) {
-		(void)pthread_mutex_lock(&s->lock);
-		s->stop = true;
-		(void)pthread_cond_signal(&s->wake);
-		(void)pthread_mutex_unlock(&s->lock);
-		(void)pthread_join(s->thread, NULL);
-	}
-	loop_fd_del(s->event);
-	if (s->event_fd >= 0) {
-		(void)close(s->event_fd);
-	}
-	ops_free(&s->queued);
-	ops_free(&s->batch);
+	store_stop(s);
+	store_ops_free(&s->queued);
+	store_ops_free(&s->batch);
 	tail_drop(s, 0, s->tail_count);
 	free(s->tail);
 	(void)sqlite3_close(s->reader);
@@ -881,6 +579,27 @@ void rsm_sqlite_close(struct rsm_store *store)
 	(void)pthread_cond_destroy(&s->wake);
 	free(s->path);
 	free(s);
+}
+
+int rsm_sqlite_aside(const char *path, uint64_t number, struct errbuf *eb)
+{
+	static const char *const parts[] = {"", "-wal", "-shm"};
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		char *from = gw_asprintf("%s%s", path, parts[i]);
+		char *to = gw_asprintf("%s.damaged-%llu%s", path, (unsigned long long)number,
+		                       parts[i]);
+		int err = from == NULL || to == NULL                 ? -ENOMEM
+		          : rename(from, to) == 0 || errno == ENOENT ? 0
+		                                                     : -errno;
+
+		free(from);
+		free(to);
+		if (err != 0) {
+			return errbuf_sys(eb, err, "cannot put %s aside", path);
+		}
+	}
+	return 0;
 }
 
 void rsm_sqlite_identity(const struct rsm_store *store, struct guid *cluster, struct guid *uuid)

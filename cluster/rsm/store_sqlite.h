@@ -28,11 +28,15 @@ struct rsm_sqlite_cfg {
 
 /*
  * rsm_sqlite_open() - open the file, or make it.
- * Returns 0; -EBUSY another process has it; -EBADMSG damaged or of a newer version; -ENOMEM;
- * -errno.
+ * Returns 0; -EBUSY another process has it; -EBADMSG damaged; -EPROTONOSUPPORT of a newer
+ * version; -ENOMEM; -errno.
  */
 MUST_USE int rsm_sqlite_open(const struct rsm_sqlite_cfg *cfg, struct rsm_store **out,
                              struct errbuf *eb);
+
+/* rsm_sqlite_aside() - the closed file and those beside it get ".damaged-" and a number behind
+ * their names: evidence, and room for a new one. Returns 0; -errno. */
+MUST_USE int rsm_sqlite_aside(const char *path, uint64_t number, struct errbuf *eb);
 
 /* rsm_sqlite_close() - what was not synced is forgotten. NULL is fine. */
 void rsm_sqlite_close(struct rsm_store *store);

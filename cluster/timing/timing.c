@@ -82,20 +82,37 @@ uint64_t timing_expire_ns(const struct timing *t, uint32_t lease_ms)
 	return stretched(ns(lease_ms), t->cfg.drift_ppm) + ns(t->cfg.margin_ms);
 }
 
+static void ladder(uint64_t lease_ns, uint64_t watchdog_ns, struct timing_rungs *out)
+{
+	*out = (struct timing_rungs){
+		.warn_ns = lease_ns / 2,
+		.pause_ns = lease_ns / 10 * 6,
+		.kill_ns = lease_ns / 10 * 8,
+		.pet_until_ns = lease_ns > watchdog_ns ? lease_ns - watchdog_ns : 0,
+		.over_ns = lease_ns,
+	};
+}
+
+void timing_rungs(const struct timing *t, uint64_t lease_ns, struct timing_rungs *out)
+{
+	ladder(lease_ns < t->lease_ns ? lease_ns : t->lease_ns, ns(t->cfg.watchdog_ms), out);
+}
+
 static void derive(const struct timing_cfg *c, struct timing *t)
 {
-	uint64_t lease = ns(c->lease_ms);
+	struct timing_rungs rungs;
 
+	ladder(ns(c->lease_ms), ns(c->watchdog_ms), &rungs);
 	*t = (struct timing){
 		.cfg = *c,
 		/* The token is held for up to a sixth of its time when a node dies; measured. */
 		.detect_min_ns = ns(c->token_ms) + ns(c->consensus_ms) - ns(c->token_ms) / 6,
 		.detect_max_ns = ns(c->token_ms) + ns(c->consensus_ms) + ns(RING_MS),
-		.warn_ns = lease / 2,
-		.pause_ns = lease / 10 * 6,
-		.kill_ns = lease / 10 * 8,
-		.pet_until_ns = lease - ns(c->watchdog_ms),
-		.lease_ns = lease,
+		.warn_ns = rungs.warn_ns,
+		.pause_ns = rungs.pause_ns,
+		.kill_ns = rungs.kill_ns,
+		.pet_until_ns = rungs.pet_until_ns,
+		.lease_ns = rungs.over_ns,
 		.renew_ns = ns(c->renew_ms),
 		.slot_ns = ns(c->slot_ms),
 		.pet_ns = ns(c->renew_ms) / 4,

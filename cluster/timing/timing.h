@@ -65,6 +65,15 @@ struct timing {
 	uint64_t pet_ns; /* how often to look whether to pet */
 };
 
+/* The holder's ladder for a lease of some length; from before its renewal was sent. Value type. */
+struct timing_rungs {
+	uint64_t warn_ns;
+	uint64_t pause_ns;
+	uint64_t kill_ns;
+	uint64_t pet_until_ns;
+	uint64_t over_ns;
+};
+
 /* What a node found about itself. */
 struct timing_node {
 	bool watchdog;              /* there is one, and it is armed */
@@ -100,6 +109,12 @@ MUST_USE int timing_init(const struct timing_cfg *cfg, struct timing *out, struc
  * renewal: during a change of the configuration nodes may use different lengths.
  */
 uint64_t timing_expire_ns(const struct timing *t, uint32_t lease_ms);
+
+/*
+ * timing_rungs() - the ladder of a lease of @lease_ns that was sent with another configuration than
+ * @t: the shorter of the two lengths counts, with the same proportions.
+ */
+void timing_rungs(const struct timing *t, uint64_t lease_ns, struct timing_rungs *out);
 
 /*
  * timing_check_node() - may the others take this node's silence as a proof that it stopped?

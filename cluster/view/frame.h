@@ -26,6 +26,7 @@ enum frame_type {
 	FRAME_APPEND,
 	FRAME_ACK,
 	FRAME_SUSPECT,
+	FRAME_EFFECTS,    /* versions without it count a bad frame and go on */
 	FRAME_FETCH = 32, /* cluster/rsm, from node to node */
 	FRAME_ENTRIES,
 	FRAME_NO_MATCH,

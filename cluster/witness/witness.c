@@ -96,6 +96,9 @@ static enum witness_do try_start(struct witness_try *t, const struct witness_blo
 	const struct witness_block *own = &blocks[witness_slot(t->claim.nodeid)];
 
 	t->phase = WITNESS_START;
+	if (t->last.seq < t->claim.seen) {
+		return WITNESS_OLD;
+	}
 	if (t->last.seq != 0 && guid_equal(&t->last.claim, &t->claim.id)) {
 		return WITNESS_WON;
 	}
@@ -118,7 +121,10 @@ enum witness_do witness_next(struct witness_try *t, const struct witness_block *
                              struct witness_block *write)
 {
 	witness_last(blocks, &t->last);
-	if (t->phase == WITNESS_START || t->last.seq >= t->seq) {
+	if (t->last.seq > t->claim.seen) {
+		t->claim.seen = t->last.seq;
+	}
+	if (t->phase == WITNESS_START || t->last.seq >= t->seq || t->last.seq < t->claim.seen) {
 		return try_start(t, blocks, write);
 	}
 	if (ballot_beaten(t, blocks)) {

@@ -29,6 +29,9 @@
  *	START --write ballot--> PREPARED --write value--> ACCEPTED --write it as decided--> START
  *	any --a higher ballot is seen--> START, after a pause
  *
+ * What cannot be told from the disk alone: that it was given back from a backup. Whoever has seen a
+ * newer tag refuses it (witness_claim.seen); nodes remember the last one durably (decision 0241).
+ *
  * No clock, no I/O, no allocation: witness_next() says what to do; witness_file.h does it.
  */
 
@@ -66,6 +69,7 @@ struct witness_claim {
 	uint32_t nodeid;     /* of who tries */
 	uint64_t last_epoch; /* of the best log of the group */
 	uint64_t epoch;  /* none of the group will use one below, nor has anybody one of these */
+	uint64_t seen;   /* sequence of the last tag that the node has seen on it; 0 = none */
 	uint32_t synced; /* the first so many of the nodes have the best log */
 	uint32_t count;
 	uint32_t nodes[WITNESS_NODES_MAX]; /* those with votes and a complete log */
@@ -76,7 +80,9 @@ enum witness_do {
 	WITNESS_WAIT,  /* others try as well: pause for some ms, chance or slot decide how many;
 	                * then read all, and again */
 	WITNESS_WON,   /* the vote is ours */
-	WITNESS_LOST   /* *last refuses us; there is no point in trying again as we are */
+	WITNESS_LOST,  /* *last refuses us; there is no point in trying again as we are */
+	WITNESS_OLD /* a tag that was there is gone: an older copy, which may name nodes that lack
+	                * what was committed since. It is no witness any more, for nobody */
 };
 
 enum witness_phase { WITNESS_START, WITNESS_PREPARED, WITNESS_ACCEPTED };

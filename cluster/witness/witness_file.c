@@ -213,9 +213,19 @@ int witness_file_create(const struct witness_place *place, struct errbuf *eb)
 	return err;
 }
 
-int witness_file_check(const struct witness_place *place, struct witness_tag *last,
-                       struct errbuf *eb)
+static int old_copy(const struct file *f, uint64_t found, uint64_t seen, struct errbuf *eb)
 {
+	(void)errbuf_set(eb, -ESTALE,
+	                 "witness %s is an older copy: its tag %llu, but %llu was there", f->path,
+	                 (unsigned long long)found, (unsigned long long)seen);
+	errbuf_hint(eb,
+	            "with a majority of the nodes: godwit quorum set --witness none, then anew");
+	return -ESTALE;
+}
+
+int witness_file_check(const struct witness_place *place, uint64_t *seen, struct errbuf *eb)
+{
+	struct witness_tag last;
 	struct file f;
 	int err = file_open(&f, place, 0, eb);
 
@@ -223,8 +233,13 @@ int witness_file_check(const struct witness_place *place, struct witness_tag *la
 		return err;
 	}
 	err = file_load(&f, place, eb);
-	if (err == 0 && last != NULL) {
-		witness_last(f.blocks, last);
+	if (err == 0 && seen != NULL) {
+		witness_last(f.blocks, &last);
+		if (last.seq < *seen) {
+			err = old_copy(&f, last.seq, *seen, eb);
+		} else {
+			*seen = last.seq;
+		}
 	}
 	file_close(&f);
 	return err;
@@ -273,6 +288,8 @@ static int vote_run(struct file *f, const struct witness_place *place, struct wi
 				(unsigned long long)t->claim.last_epoch);
 			errbuf_hint(eb, "start one of those nodes: they may know what we do not");
 			return -ESTALE;
+		case WITNESS_OLD:
+			return old_copy(f, t->last.seq, t->claim.seen, eb);
 		}
 		if (clock_now_ns() > end_ns) {
 			return errbuf_set(eb, -ETIMEDOUT, "witness %s: others are faster", f->path);
@@ -280,7 +297,7 @@ static int vote_run(struct file *f, const struct witness_place *place, struct wi
 	}
 }
 
-int witness_file_vote(const struct witness_place *place, const struct witness_claim *claim,
+int witness_file_vote(const struct witness_place *place, struct witness_claim *claim,
                       uint64_t timeout_ns, struct errbuf *eb)
 {
 	uint64_t end_ns = clock_now_ns() + timeout_ns;
@@ -291,6 +308,7 @@ int witness_file_vote(const struct witness_place *place, const struct witness_cl
 	if (err == 0) {
 		witness_begin(&t, claim);
 		err = vote_run(&f, place, &t, end_ns, eb);
+		claim->seen = t.claim.seen;
 		file_close(&f);
 	}
 	return err;

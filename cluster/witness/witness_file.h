@@ -30,17 +30,23 @@ struct witness_place {
  */
 MUST_USE int witness_file_create(const struct witness_place *place, struct errbuf *eb);
 
-/* witness_file_check() - is it there, readable, this one? @last: NULL or the newest tag.
- * Returns 0; -ESTALE another witness is there; -EBADMSG damaged; -errno. */
-MUST_USE int witness_file_check(const struct witness_place *place, struct witness_tag *last,
+/*
+ * witness_file_check() - is it there, readable, this one?
+ * @seen: in: the last tag's sequence that we know, 0 = none; out: that of the newest. NULL: not
+ * asked.
+ * Returns 0; -ESTALE another witness is there, or an older copy of this one; -EBADMSG damaged;
+ * -errno.
+ */
+MUST_USE int witness_file_check(const struct witness_place *place, uint64_t *seen,
                                 struct errbuf *eb);
 
 /*
  * witness_file_vote() - try to get the vote, for at most @timeout_ns.
- * Returns 0 it is ours; -ESTALE another group has it, who may have what we have not; -ETIMEDOUT;
- * as witness_file_check().
+ * @claim: .seen is raised to the newest tag: to be remembered before the vote counts.
+ * Returns 0 it is ours; -ESTALE another group has it, who may have what we have not, or it is an
+ * older copy; -ETIMEDOUT; as witness_file_check().
  */
-MUST_USE int witness_file_vote(const struct witness_place *place, const struct witness_claim *claim,
+MUST_USE int witness_file_vote(const struct witness_place *place, struct witness_claim *claim,
                                uint64_t timeout_ns, struct errbuf *eb);
 
 /* witness_file_remove() - a folder's file goes, a device is emptied. Returns 0; -errno. */

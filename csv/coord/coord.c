@@ -85,6 +85,7 @@ int csv_coord_create(const struct csv_coord_cfg *cfg, uint64_t now_ns, struct cs
 	c->volume = cfg->super->volume;
 	c->now_ns = now_ns;
 	c->grace_ns = cfg->grace_ns != 0 ? cfg->grace_ns : CSV_COORD_GRACE_NS;
+	c->fence_ns = cfg->fence_ns != 0 ? cfg->fence_ns : CSV_COORD_FENCE_NS;
 	c->members = *cfg->members;
 	c->handles_max = cfg->handles_max != 0 ? cfg->handles_max : 4096;
 	c->leases_max = cfg->leases_max != 0 ? cfg->leases_max : 8192;
@@ -143,7 +144,7 @@ void coord_poll(struct csv_coord *c)
 
 	if (c->state == CSV_COORD_OPENING && err == 0) {
 		c->state = CSV_COORD_GRACE;
-		c->grace_end_ns = c->now_ns + c->grace_ns;
+		c->grace_began_ns = c->now_ns;
 		coord_check_grace(c);
 	} else if (c->state == CSV_COORD_CLOSING && err == 0 && op_idle(c) && !c->meta_closing) {
 		c->meta_closing = true;
@@ -240,50 +241,58 @@ void csv_coord_set_members(struct csv_coord *c, const struct csv_members *member
 	coord_check_grace(c);
 }
 
-void coord_fence(struct csv_coord *c, const struct csv_lock_owner *owner)
+/* When others may no longer wait for it. The service of a member may be slow, or be told late. */
+static uint64_t fence_at(const struct csv_coord *c, const struct holder *h)
 {
-	for (uint32_t i = 0; i < c->fence_count; i++) {
-		if (coord_same(&c->fence[i], owner)) {
-			return;
-		}
-	}
-	if (c->fence_count < CSV_COORD_HOLDERS_MAX) {
-		c->fence[c->fence_count++] = *owner;
-	}
+	bool member = c->members.run[h->owner.node] == h->owner.incarnation;
+
+	return c->grace_began_ns + (member ? c->fence_ns : c->grace_ns);
 }
 
-bool csv_coord_next_event(struct csv_coord *c, struct csv_coord_event *out)
+uint64_t csv_coord_waits_for(const struct csv_coord *c, uint32_t node, bool *fence)
 {
-	if (c->fence_count == 0) {
-		return false;
+	uint64_t run = csv_lock_overdue(c->lock, node);
+
+	CHECK(node < CSV_MSG_NODES);
+	*fence = run != 0;
+	if (c->state != CSV_COORD_GRACE || c->now_ns < c->grace_began_ns + c->grace_ns) {
+		return run;
 	}
-	*out = (struct csv_coord_event){CSV_COORD_FENCE, c->fence[--c->fence_count]};
-	return true;
+	for (uint32_t i = 0; i < c->holders_count; i++) {
+		const struct holder *h = &c->holders[i];
+
+		if (!h->over && h->owner.node == node && h->owner.incarnation > run) {
+			run = h->owner.incarnation;
+			*fence = c->now_ns >= fence_at(c, h);
+		}
+	}
+	return run;
+}
+
+void csv_coord_postpone(struct csv_coord *c, uint64_t by_ns)
+{
+	c->grace_began_ns += by_ns;
+	csv_lock_postpone(c->lock, by_ns);
 }
 
 void csv_coord_tick(struct csv_coord *c, uint64_t now_ns)
 {
 	c->now_ns = now_ns > c->now_ns ? now_ns : c->now_ns;
 	csv_lock_tick(c->lock, c->now_ns);
-	if (c->state != CSV_COORD_GRACE || c->now_ns < c->grace_end_ns) {
-		return;
-	}
-	for (uint32_t i = 0; i < c->holders_count; i++) {
-		struct holder *h = &c->holders[i];
-
-		if (!h->over && !h->fence_asked) {
-			h->fence_asked = true;
-			coord_fence(c, &h->owner);
-		}
-	}
-	c->grace_end_ns = UINT64_MAX;
 }
 
 uint64_t csv_coord_next_ns(const struct csv_coord *c)
 {
+	const uint64_t times[] = {
+		c->grace_began_ns + c->grace_ns,
+		c->grace_began_ns + c->fence_ns,
+	};
 	uint64_t next = csv_lock_next_ns(c->lock);
 
-	return c->state == CSV_COORD_GRACE && c->grace_end_ns < next ? c->grace_end_ns : next;
+	for (uint32_t i = 0; c->state == CSV_COORD_GRACE && i < ARRAY_LEN(times); i++) {
+		next = times[i] > c->now_ns && times[i] < next ? times[i] : next;
+	}
+	return next;
 }
 
 void csv_coord_hand_over(struct csv_coord *c, uint32_t node)

@@ -64,6 +64,7 @@ struct lease {
 	uint64_t generation;
 	uint64_t from_bytes;
 	uint64_t to_bytes;
+	uint64_t token; /* of the file, as far as it was said */
 	bool write;
 };
 
@@ -77,7 +78,6 @@ struct session {
 struct holder {
 	struct csv_lock_owner owner;
 	bool over; /* reclaimed, said goodbye, proven gone */
-	bool fence_asked;
 };
 
 struct csv_coord {
@@ -87,8 +87,9 @@ struct csv_coord {
 	uint64_t term;
 	struct guid volume;
 	uint64_t now_ns;
-	uint64_t grace_end_ns;
+	uint64_t grace_began_ns;
 	uint64_t grace_ns;
+	uint64_t fence_ns;
 	struct csv_meta *meta; /* owned */
 	struct csv_lock *lock; /* owned */
 	struct csv_members members;
@@ -107,14 +108,11 @@ struct csv_coord {
 	uint32_t out_count;
 	uint32_t moved_to;
 	bool meta_closing;
-	struct csv_lock_owner fence[CSV_COORD_HOLDERS_MAX]; /* to be said */
-	uint32_t fence_count;
 	struct csv_coord_stats stats;
 };
 
 /* coord.c */
 void coord_check_grace(struct csv_coord *c);
-void coord_fence(struct csv_coord *c, const struct csv_lock_owner *owner);
 void coord_purge(struct csv_coord *c, const struct csv_lock_owner *owner);
 void coord_poll(struct csv_coord *c);
 bool coord_same(const struct csv_lock_owner *a, const struct csv_lock_owner *b);
@@ -150,6 +148,7 @@ void file_return(struct csv_coord *c, const struct csv_lock_owner *owner,
                  const struct csv_msg *msg);
 int file_may(struct csv_coord *c, const struct csv_lock_owner *owner, const struct csv_msg_op *op);
 void file_purge(struct csv_coord *c, const struct csv_lock_owner *owner);
+void file_token(struct csv_coord *c, const struct csv_attr *attr);
 bool file_close_some(struct csv_coord *c);
 void file_closed(struct csv_coord *c, struct request *r);
 

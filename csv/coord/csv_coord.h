@@ -8,8 +8,8 @@
  *
  * Pure: messages, results of I/O, members and time go in; messages, I/O requests and events come
  * out. The owner pumps it: after each call of any function that changes something it takes I/O
- * requests with csv_coord_next_io(), messages with csv_coord_next_message() and events with
- * csv_coord_next_event() until there are none.
+ * requests with csv_coord_next_io() and messages with csv_coord_next_message() until there are
+ * none, and asks with csv_coord_waits_for() who is in the way.
  *
  * Opens, layout leases and locks of clients are locks of csv_lock: opens by share mode, leases by
  * the range of the file that they cover. Truncating and punching wait until no lease is left on
@@ -22,8 +22,8 @@
  *
  * Grace: it begins with those runs that may hold something of the term before (@holders). Until
  * all of them have reclaimed, said goodbye, or are proven gone, new opens, locks and leases are
- * refused (-EAGAIN), nothing is freed and nothing is cut. After @grace_ns it asks for the missing
- * to be fenced.
+ * refused (-EAGAIN), nothing is freed and nothing is cut. After @grace_ns it says who is missing,
+ * after @fence_ns that they have to be fenced: a service whose node is up may need some time.
  *
  * States:
  *
@@ -48,6 +48,7 @@ struct errbuf;
 #define CSV_COORD_HOLDERS_MAX 128u
 #define CSV_COORD_WINDOW 64u /* requests of a client under way */
 #define CSV_COORD_GRACE_NS 3000000000ull
+#define CSV_COORD_FENCE_NS 30000000000ull
 
 /* What the cluster's database says, as one copy. */
 struct csv_members {
@@ -65,6 +66,7 @@ struct csv_coord_cfg {
 	const struct csv_lock_owner *holders; /* borrowed for the call */
 	uint32_t holders_count;               /* <= CSV_COORD_HOLDERS_MAX */
 	uint64_t grace_ns;                    /* 0 = CSV_COORD_GRACE_NS */
+	uint64_t fence_ns; /* a member that is missing in grace; 0 = CSV_COORD_FENCE_NS */
 	/* How many there may be; one run of a node gets at most half of each. */
 	uint32_t locks_max;    /* 0 = 65536; with opens and leases */
 	uint32_t handles_max;  /* 0 = 4096 */
@@ -109,6 +111,18 @@ void csv_coord_set_members(struct csv_coord *c, const struct csv_members *member
 MUST_USE int csv_coord_receive(struct csv_coord *c, uint32_t node, const struct csv_msg *msg,
                                uint64_t now_ns);
 
+/* csv_coord_run() - the run that @node's connection speaks for; 0 = it has none. */
+uint64_t csv_coord_run(const struct csv_coord *c, uint32_t node);
+
+/*
+ * csv_coord_may_io() - may it have this read, write or flush done now, by who has @c? Nothing is
+ * noted: what is under way when a lease, a handle or a run ends is the caller's to wait for.
+ * Returns 0; -ESTALE another term, the lease or its token is over, the run is fenced; -EBADF the
+ * lease is another file's or handle's; -EACCES it is for reading; -ESHUTDOWN this coordinator
+ * answers nothing any more; -EPROTO it has not said hello.
+ */
+MUST_USE int csv_coord_may_io(const struct csv_coord *c, uint32_t node, const struct csv_msg *msg);
+
 /* csv_coord_disconnected() - the connection of @node is gone, or replaced. What it holds stays. */
 void csv_coord_disconnected(struct csv_coord *c, uint32_t node);
 
@@ -123,16 +137,17 @@ uint64_t csv_coord_next_ns(const struct csv_coord *c);
  * Wait for CSV_COORD_CLOSED. */
 void csv_coord_hand_over(struct csv_coord *c, uint32_t node);
 
-enum csv_coord_event_type {
-	CSV_COORD_FENCE, /* this run does not answer: only a proof lets others go on */
-};
+/*
+ * csv_coord_waits_for() - is a run of @node in the way *now*? It has not come back in grace, or not
+ * given back what it has to.
+ * *fence: for so long that only a proof lets others go on.
+ * Returns the run; 0 = none (any more).
+ */
+uint64_t csv_coord_waits_for(const struct csv_coord *c, uint32_t node, bool *fence);
 
-struct csv_coord_event {
-	enum csv_coord_event_type type;
-	struct csv_lock_owner owner;
-};
-
-bool csv_coord_next_event(struct csv_coord *c, struct csv_coord_event *out);
+/* csv_coord_postpone() - nobody pumped it for @by_ns, though it should have been: who was to answer
+ * in this time could not be heard, and has that much more. */
+void csv_coord_postpone(struct csv_coord *c, uint64_t by_ns);
 
 struct csv_coord_stats {
 	uint64_t requests;

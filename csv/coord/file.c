@@ -531,11 +531,58 @@ void file_layout_done(struct csv_coord *c, struct request *r)
 	out->handle = l->handle;
 	out->number = l->number;
 	out->token = r->op.attr.token;
+	l->token = l->token > out->token ? l->token : out->token;
 	out->from_bytes = r->from_bytes;
 	out->write = l->write;
 	extents_of(r, out);
 	reply->reply.parts = CSV_MSG_ATTR | CSV_MSG_LEASE;
 	reply->reply.attr = r->op.attr;
+}
+
+/* A file has a greater token: what was leased under others is not used through us any more. */
+void file_token(struct csv_coord *c, const struct csv_attr *attr)
+{
+	for (uint32_t i = 0; i < c->leases_max; i++) {
+		struct lease *l = &c->leases[i];
+
+		if (l->used && l->ino == attr->ino && l->generation == attr->generation &&
+		    l->token < attr->token) {
+			l->token = attr->token;
+		}
+	}
+}
+
+uint64_t csv_coord_run(const struct csv_coord *c, uint32_t node)
+{
+	CHECK(node < CSV_MSG_NODES);
+	return c->sessions[node].connected ? c->sessions[node].incarnation : 0;
+}
+
+int csv_coord_may_io(const struct csv_coord *c, uint32_t node, const struct csv_msg *msg)
+{
+	const struct csv_lock_owner owner = {node, csv_coord_run(c, node)};
+	const struct lease *l;
+
+	if (owner.incarnation == 0) {
+		return -EPROTO;
+	}
+	if (c->state != CSV_COORD_GRACE && c->state != CSV_COORD_ACTIVE) {
+		return -ESHUTDOWN;
+	}
+	if (msg->term != c->term || owner.incarnation <= c->members.fenced[node]) {
+		return -ESTALE;
+	}
+	if (msg->type == CSV_MSG_FLUSH) {
+		return 0; /* makes durable what is there, whoever wrote it */
+	}
+	l = find_lease(c, &owner, msg->io.lease);
+	if (l == NULL || msg->io.token < l->token) {
+		return -ESTALE;
+	}
+	if (l->handle != msg->io.handle || l->ino != msg->io.ino) {
+		return -EBADF;
+	}
+	return msg->type == CSV_MSG_WRITE_DATA && !l->write ? -EACCES : 0;
 }
 
 void file_return(struct csv_coord *c, const struct csv_lock_owner *owner, const struct csv_msg *msg)

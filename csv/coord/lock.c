@@ -121,10 +121,8 @@ bool lock_take(struct csv_coord *c)
 	if (a.type == CSV_LOCK_GRANTED) {
 		granted(c, &a);
 	} else if (a.id.owner.node == SELF) {
-		return true; /* ends by itself, when the metadata is changed */
-	} else if (a.type == CSV_LOCK_FENCE) {
-		coord_fence(c, &a.id.owner);
-	} else {
+		return true;                   /* ends by itself, when the metadata is changed */
+	} else if (a.type != CSV_LOCK_FENCE) { /* csv_lock_overdue() says so as long as it is so */
 		msg = session_say(c, &a.id.owner,
 		                  a.type == CSV_LOCK_NOTICE ? CSV_MSG_NOTICE : CSV_MSG_REVOKE);
 		if (msg != NULL) {

@@ -13,6 +13,9 @@
 
 #define TAG "csv-coord"
 #define RETRY_NS 1000000000ull
+#define AGAIN_NS 250000000ull
+#define PLACE_NS 5000000000ull /* errors of a device that answers are of this place */
+#define STILL_NS 2000000000ull /* a volume is pumped each second, and one more */
 
 /* The term that this node is to coordinate in; 0 = it is not to. */
 static uint64_t term_wanted(const struct csv_volume *v)
@@ -73,7 +76,9 @@ static void start(struct csv_volume *v, uint64_t term, uint64_t now_ns)
 	c->failed = err != 0;
 	c->moved_to = CSV_MSG_NODES;
 	c->retry_ns = now_ns + RETRY_NS;
+	c->worked_ns = 0;
 	memset(c->fence_wanted, 0, sizeof(c->fence_wanted));
+	memset(c->waits_for, 0, sizeof(c->waits_for));
 	if (err != 0) {
 		c->coord = NULL;
 		c->ended_ns = now_ns;
@@ -97,6 +102,11 @@ void coordinator_stop(struct csv_volume *v)
 	}
 	if (!c->stopping) {
 		c->stopping = true;
+		for (uint32_t i = 0; i < CSV_META_IO_MAX; i++) {
+			c->io[i].waits = false;
+		}
+		c->waiting = 0;
+		memset(c->fence_wanted, 0, sizeof(c->fence_wanted));
 		serve_drop_all(v);
 		/* The next term may be here before we looked: it was handed over all the same. */
 		handed(c, csv_coord_state(c->coord, &why) == CSV_COORD_CLOSED ? 0 : -ECANCELED);
@@ -119,7 +129,7 @@ static void look_at_state(struct csv_volume *v)
 		log_err(TAG, "failed volume=%s term=%" PRIu64 " text=\"%s\"", v->cfg.name, c->term,
 		        c->why.text);
 		coordinator_stop(v);
-	} else if (state == CSV_COORD_CLOSED && c->handed_fn != NULL) {
+	} else if (state == CSV_COORD_CLOSED && c->handed_fn != NULL && gate_is_idle(v)) {
 		serve_drop_all(v);
 		handed(c, 0);
 	}
@@ -145,25 +155,58 @@ void coordinator_update(struct csv_volume *v, uint64_t now_ns)
 	}
 }
 
+/* What says nothing of the data: the way may be better soon. A device that lost what it had taken
+ * says so once, with EIO: such a flush is not repeated. */
+static bool is_of_the_way(enum csv_io_op op, int err)
+{
+	return err == -ENOLINK || err == -ENODEV || err == -ENXIO || err == -ETIMEDOUT ||
+	       err == -ESHUTDOWN || err == -ENOTCONN || err == -EHOSTUNREACH ||
+	       (err == -EIO && op != CSV_IO_FLUSH);
+}
+
+/*
+ * As long as the way is lost, it is tried again: this one ends when another node can go on. While
+ * the device answers otherwise, it is this very place.
+ */
+static bool tries_again(struct coord_io *io, int err, uint64_t now_ns)
+{
+	const struct csv_volume *v = io->v;
+
+	if (v->coord.stopping || !is_of_the_way(io->what.op, err)) {
+		return false;
+	}
+	io->failed_ns = io->failed_ns != 0 ? io->failed_ns : now_ns;
+	return v->way != CSV_VOLUME_WAY_GOOD || now_ns - io->failed_ns < PLACE_NS;
+}
+
 static void io_over(struct disk_op *op, int err)
 {
 	struct coord_io *io = container_of(op, struct coord_io, op);
 	struct coordinator *c = &io->v->coord;
+	uint64_t now_ns = clock_boot_ns();
 
 	c->in_flight--;
 	if (err != 0) {
-		log_err(TAG, "I/O failed volume=%s error=%d", io->v->cfg.name, -err);
+		static struct log_limit limit;
+
+		log_limited(&limit, LOG_LEVEL_ERR, TAG, "I/O failed volume=%s error=%d",
+		            io->v->cfg.name, -err);
+		io->v->refused = io->v->refused || err == -EBADE;
+		if (tries_again(io, err, now_ns)) {
+			io->waits = true;
+			c->waiting++;
+			c->again_ns = now_ns + AGAIN_NS;
+			return;
+		}
 	}
-	csv_coord_io_done(c->coord, io->id, err);
+	csv_coord_io_done(c->coord, io->what.id, err);
 }
 
-static void io_start(struct csv_volume *v, const struct csv_io *what)
+static void io_send(struct csv_volume *v, struct coord_io *io)
 {
-	struct coord_io *io = &v->coord.io[what->id];
+	const struct csv_io *what = &io->what;
 	size_t len = (size_t)what->count * CSV_BLOCK_BYTES;
 
-	io->v = v;
-	io->id = what->id;
 	io->op.fn = io_over;
 	v->coord.in_flight++;
 	switch (what->op) {
@@ -177,6 +220,35 @@ static void io_start(struct csv_volume *v, const struct csv_io *what)
 		disk_flush(v->disk, &io->op);
 		break;
 	}
+}
+
+static void io_start(struct csv_volume *v, const struct csv_io *what)
+{
+	struct coord_io *io = &v->coord.io[what->id];
+
+	io->v = v;
+	io->what = *what;
+	io->failed_ns = 0;
+	io->waits = false;
+	io_send(v, io);
+}
+
+/* Returns true if there was any. */
+static bool io_again(struct csv_volume *v, uint64_t now_ns)
+{
+	struct coordinator *c = &v->coord;
+
+	if (c->waiting == 0 || now_ns < c->again_ns) {
+		return false;
+	}
+	for (uint32_t i = 0; i < CSV_META_IO_MAX; i++) {
+		if (c->io[i].waits) {
+			c->io[i].waits = false;
+			io_send(v, &c->io[i]);
+		}
+	}
+	c->waiting = 0;
+	return true;
 }
 
 /* Returns true if something was said. */
@@ -205,21 +277,40 @@ bool coordinator_say(struct csv_volume *v)
 	return any;
 }
 
-static void take_events(struct csv_volume *v)
+/* Asked again each time: who gives back what it has is in nobody's way any more. */
+static void look_for_fences(struct csv_volume *v)
 {
 	struct coordinator *c = &v->coord;
-	struct csv_coord_event event;
 
-	while (csv_coord_next_event(c->coord, &event)) {
-		const struct csv_lock_owner *o = &event.owner;
+	for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
+		bool fence;
+		uint64_t run = csv_coord_waits_for(c->coord, i, &fence);
+		uint64_t wanted = fence ? run : 0;
 
-		if (o->node < CSV_MSG_NODES && c->fence_wanted[o->node] < o->incarnation) {
-			c->fence_wanted[o->node] = o->incarnation;
+		if (run != 0 && run != c->waits_for[i]) {
+			log_info(TAG, "is waited for volume=%s node=%u run=%" PRIu64, v->cfg.name,
+			         i, run);
+		}
+		if (wanted != 0 && wanted != c->fence_wanted[i]) {
 			log_warn(TAG,
 			         "does not answer, must be fenced volume=%s node=%u run=%" PRIu64,
-			         v->cfg.name, o->node, o->incarnation);
+			         v->cfg.name, i, wanted);
 		}
+		c->waits_for[i] = run;
+		c->fence_wanted[i] = wanted;
 	}
+}
+
+/* This loop stood still: what others said meanwhile was not heard, so their time is not over. */
+static void forgive(struct coordinator *c, uint64_t now_ns)
+{
+	uint64_t still_ns = c->worked_ns != 0 && now_ns > c->worked_ns ? now_ns - c->worked_ns : 0;
+
+	if (still_ns > STILL_NS) {
+		log_warn(TAG, "stood still ms=%" PRIu64, still_ns / 1000000u);
+		csv_coord_postpone(c->coord, still_ns);
+	}
+	c->worked_ns = now_ns;
 }
 
 bool coordinator_work(struct csv_volume *v, uint64_t now_ns)
@@ -231,11 +322,13 @@ bool coordinator_work(struct csv_volume *v, uint64_t now_ns)
 	if (c->coord == NULL || c->stopping) {
 		return false;
 	}
+	forgive(c, now_ns);
 	if (csv_coord_next_ns(c->coord) <= now_ns) {
 		csv_coord_tick(c->coord, now_ns);
 	}
 	/* Without the lease nothing is written; it waits for the next renewal. */
 	if (volume_may_write(v, now_ns)) {
+		any = io_again(v, now_ns);
 		while (csv_coord_next_io(c->coord, &io)) {
 			io_start(v, &io);
 			any = true;
@@ -245,7 +338,7 @@ bool coordinator_work(struct csv_volume *v, uint64_t now_ns)
 		}
 	}
 	any = coordinator_say(v) || any;
-	take_events(v);
+	look_for_fences(v);
 	return any;
 }
 
@@ -256,15 +349,24 @@ uint64_t coordinator_next_ns(const struct csv_volume *v)
 	if (c->coord == NULL) {
 		return c->failed && v->cfg.term == 0 ? c->retry_ns : UINT64_MAX;
 	}
-	return c->stopping ? UINT64_MAX : csv_coord_next_ns(c->coord);
+	if (c->stopping) {
+		return UINT64_MAX;
+	}
+	return c->waiting != 0 && c->again_ns < csv_coord_next_ns(c->coord)
+	               ? c->again_ns
+	               : csv_coord_next_ns(c->coord);
 }
 
 /* As csv_coord_receive(), with room made. */
 int coordinator_receive(struct csv_volume *v, uint32_t node, const struct csv_msg *msg)
 {
 	struct coordinator *c = &v->coord;
-	int err = csv_coord_receive(c->coord, node, msg, clock_boot_ns());
+	int err = gate_receive(v, node, msg);
 
+	if (err != 0) {
+		return err < 0 ? err : 0;
+	}
+	err = csv_coord_receive(c->coord, node, msg, clock_boot_ns());
 	if (err == -EAGAIN) {
 		(void)coordinator_say(v);
 		err = csv_coord_receive(c->coord, node, msg, clock_boot_ns());
@@ -289,7 +391,9 @@ int csv_volume_hand_over(struct csv_volume *v, uint32_t node, void (*fn)(void *a
 	if (v->cfg.coordinator == node) {
 		return errbuf_set(eb, -EALREADY, "%s coordinates it already", m->peers[node].name);
 	}
-	if (!coordinator_answers(v)) {
+	/* It may not have got through with the journal. */
+	if (!coordinator_answers(v) &&
+	    (v->way != CSV_VOLUME_WAY_LOST || c->coord == NULL || c->stopping)) {
 		const struct csv_daemon_peer *who =
 			v->cfg.coordinator < CSV_MSG_NODES ? &m->peers[v->cfg.coordinator] : NULL;
 
@@ -305,6 +409,14 @@ int csv_volume_hand_over(struct csv_volume *v, uint32_t node, void (*fn)(void *a
 	c->handed_fn = fn;
 	c->handed_arg = arg;
 	c->moved_to = node;
+	if (v->way == CSV_VOLUME_WAY_LOST) {
+		log_warn(TAG, "gives up volume=%s term=%" PRIu64 " to=%u", v->cfg.name, c->term,
+		         node);
+		c->failed = true;
+		(void)errbuf_set(&c->why, -EIO, "its node has lost its way to the device");
+		volume_work(v); /* not from inside: @fn is called */
+		return 0;
+	}
 	log_info(TAG, "hands over volume=%s term=%" PRIu64 " to=%u", v->cfg.name, c->term, node);
 	csv_coord_hand_over(c->coord, node);
 	volume_work(v);

@@ -33,6 +33,7 @@
 #include "cluster/timing/timing.h"
 #include "csv/client/csv_client.h"
 #include "csv/coord/csv_coord.h"
+#include "csv/pr/csv_pr.h"
 #include "csv/slot/csv_slot.h"
 
 struct csv_daemon;
@@ -52,6 +53,9 @@ struct csv_daemon_cfg {
 	struct loop *loop;     /* borrowed until csv_daemon_destroy() */
 	struct guid node_id;   /* of this machine, in liveness slots */
 	const char *mount_dir; /* volumes are mounted in it; NULL = not. Borrowed until the end */
+	/* Tests: a model of a target in place of SG_IO. */
+	const struct csv_pr_door *pr_door;
+	void *pr_arg;
 };
 
 struct csv_daemon_peer {
@@ -72,6 +76,9 @@ struct csv_daemon_volume {
 	uint64_t term;        /* 0: alone, one more than the device knows */
 	uint32_t coordinator; /* node; CSV_MSG_NODES = nobody yet */
 	bool quiet;           /* earlier coordinators are proven silent */
+	/* This run is not a holder yet (of the next terms): the device may be opened and the slot
+	 * taken, but nothing is asked of the coordinator. */
+	bool wait;
 	uint32_t holders_count;
 	struct csv_lock_owner holders[CSV_COORD_HOLDERS_MAX]; /* see struct csv_coord_cfg */
 };
@@ -79,6 +86,7 @@ struct csv_daemon_volume {
 /* What the cluster says, as one copy. */
 struct csv_daemon_members {
 	uint64_t epoch; /* does not get less */
+	uint64_t index; /* within an epoch likewise; 0 = not known */
 	uint32_t self;
 	bool alone; /* there is no cluster: nobody else decides about this node */
 	struct csv_daemon_peer peers[CSV_MSG_NODES];
@@ -101,6 +109,14 @@ MUST_USE int csv_daemon_listen(struct csv_daemon *d, const char *addr, uint16_t 
                                struct tls_ctx *tls, struct errbuf *eb);
 
 /*
+ * csv_daemon_direct() - let users of mounted files do I/O of their own (base/shared_direct.h),
+ * once.
+ * @run_dir: SHARED_DIRECT_SOCKET and SHARED_DIRECT_LOCK are made in it.
+ * Returns 0; -ENAMETOOLONG; -ENOMEM; -errno.
+ */
+MUST_USE int csv_daemon_direct(struct csv_daemon *d, const char *run_dir, struct errbuf *eb);
+
+/*
  * csv_daemon_stop() - give everything back in order: goodbye to coordinators, journals clean, slots
  * free; @fn from the loop when that is done, or after @limit_ns.
  */
@@ -112,7 +128,7 @@ void csv_daemon_destroy(struct csv_daemon *d);
 /*
  * csv_daemon_set_members() - the cluster's word. Volumes that are not there any more are left, new
  * ones opened. @m is copied. Readmits a lapsed slot: who calls this knows that nobody acted on it.
- * Returns 0; -ESTALE an older epoch; -EINVAL; -ENOMEM.
+ * Returns 0; -ESTALE an older epoch or index; -EINVAL; -ENOMEM.
  */
 MUST_USE int csv_daemon_set_members(struct csv_daemon *d, const struct csv_daemon_members *m,
                                     struct errbuf *eb);
@@ -122,6 +138,14 @@ uint16_t csv_daemon_port(const struct csv_daemon *d);
 /* csv_daemon_volume() - by name; NULL = none. csv_daemon_next(): all of them, NULL first. */
 struct csv_volume *csv_daemon_volume(const struct csv_daemon *d, const char *name);
 struct csv_volume *csv_daemon_next(const struct csv_daemon *d, const struct csv_volume *before);
+
+/*
+ * csv_daemon_closing() - volumes that are not among those any more, but of which something may
+ * still be written here: by a coordinator, or by a mount that ends.
+ * @ids[max]: which; the same one may be there twice. Returns how many there are, also more than
+ * @max.
+ */
+uint32_t csv_daemon_closing(const struct csv_daemon *d, struct guid *ids, uint32_t max);
 
 /* ---- one volume ---- */
 
@@ -147,12 +171,20 @@ uint64_t csv_volume_root(const struct csv_volume *v);
 /*
  * csv_volume_hand_over() - planned move: finish, close, tell the clients. @fn from the loop when
  * the journal is clean, so that the next term may be given to @node; err: -ECANCELED it ended
- * otherwise.
+ * otherwise. Where this node has lost its way to the device nothing can be finished: it ends as
+ * one that has failed, when what it had sent has ended (the journal is replayed by the next).
  * Returns 0; -EALREADY @node is the coordinator; -EREMOTE it is not here; -ENOTSUP alone; -EBUSY
  * another hand-over is under way; -EINVAL no such member.
  */
 MUST_USE int csv_volume_hand_over(struct csv_volume *v, uint32_t node,
                                   void (*fn)(void *arg, int err), void *arg, struct errbuf *eb);
+
+/* This node's own way to the device. */
+enum csv_volume_way {
+	CSV_VOLUME_WAY_UNKNOWN, /* was not tried yet */
+	CSV_VOLUME_WAY_GOOD,    /* it answers, and our slot is held */
+	CSV_VOLUME_WAY_LOST,    /* it cannot be opened, gives errors, or does not answer */
+};
 
 enum csv_volume_state {
 	CSV_VOLUME_DIRECT,     /* files are read and written on the device */
@@ -184,10 +216,21 @@ struct csv_volume_info {
 	const char *mount_why;          /* it cannot be mounted; "" = it can */
 	const char *client;             /* its state */
 	const char *slot;               /* state of our liveness slot */
+	enum csv_volume_way way;
 	struct csv_volume_latency meta; /* requests of this node */
+	uint64_t key;                   /* of this run on the LUN; 0 = it is not reserved by keys */
+	enum csv_pr_level reservations; /* NONE: leases and slots only */
+	const char *reservations_why;   /* not more than that; "" = it is the best */
 	bool stat_known;
 	struct csv_stat stat;
+	/* Through another node, since it was mounted; requests that were carried out. */
+	uint64_t redirect_requests;
+	uint64_t redirect_bytes;
+	uint32_t direct_users; /* that do I/O of their own (base/shared_direct.h) */
+	uint64_t direct_told;  /* extents that they were told */
 	/* Only where the coordinator runs: */
+	uint64_t gate_requests; /* redirected, done for others since the volume was opened */
+	uint64_t gate_bytes;
 	const char *coord;     /* its state; NULL = not here */
 	const char *coord_why; /* it failed; "" = did not */
 	uint64_t sessions;     /* set of nodes with a connection */
@@ -201,6 +244,19 @@ struct csv_volume_info {
 };
 
 void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out);
+
+/*
+ * csv_volume_fence() - take the key of a run that is to be fenced away from the LUN. Who asks
+ * has decided that it is over: nothing here does.
+ * @fn: from the loop, once. err 0: the key was there, and is gone; with @aborted nothing that was
+ * sent under it will be executed. -EALREADY it was not there: somebody else's abort may be under
+ * way, what is in flight has to be waited for. Else it was not done.
+ * Returns 0; -EINVAL our own run; -ENOTSUP the LUN has no reservations; -EAGAIN not open, or
+ * fenced; -EBUSY another one is under way.
+ */
+MUST_USE int csv_volume_fence(struct csv_volume *v, uint32_t node, uint64_t run,
+                              void (*fn)(void *arg, int err, bool aborted), void *arg,
+                              struct errbuf *eb);
 
 /* csv_volume_state_name() - "direct", "redirected", "paused", "dead". */
 const char *csv_volume_state_name(enum csv_volume_state state);

@@ -15,6 +15,7 @@
 
 #define TAG "csv-daemon"
 #define SWEEP_NS 1000000000ull
+#define CLOSE_NS 50000000ull /* while something waits for its device */
 #define LEAVE_NS 10000000000ull
 
 uint64_t daemon_run(const struct csv_daemon *d)
@@ -48,6 +49,22 @@ bool daemon_knows(const struct csv_daemon *d, uint32_t node, const struct tls_pe
 	return p->pins_count == 0;
 }
 
+/* One that was left has not let go of its device, or of its name, yet. */
+static bool in_the_way(const struct csv_daemon *d, const struct csv_daemon_volume *cfg)
+{
+	list_for_each(link, &d->volumes)
+	{
+		const struct csv_volume *v = list_entry(link, struct csv_volume, link);
+
+		if (v->gone && (strcmp(v->cfg.name, cfg->name) == 0 ||
+		                strcmp(v->cfg.device, cfg->device) == 0 ||
+		                (!guid_is_nil(&cfg->id) && guid_equal(&v->cfg.id, &cfg->id)))) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Those that should be there and are not. */
 static int create_missing(struct csv_daemon *d, struct errbuf *eb)
 {
@@ -57,7 +74,7 @@ static int create_missing(struct csv_daemon *d, struct errbuf *eb)
 	for (uint32_t i = 0; err == 0 && daemon_run(d) != 0 && i < m->volumes_count; i++) {
 		struct csv_volume *v = csv_daemon_volume(d, m->volumes[i].name);
 
-		if (v == NULL) {
+		if (v == NULL && !in_the_way(d, &m->volumes[i])) {
 			err = volume_create(d, &m->volumes[i], &v, eb);
 			if (err == 0) {
 				list_add_tail(&d->volumes, &v->link);
@@ -67,17 +84,27 @@ static int create_missing(struct csv_daemon *d, struct errbuf *eb)
 	return err;
 }
 
-static void free_gone(struct csv_daemon *d)
+/* Returns false if some wait for their devices. */
+static bool free_gone(struct csv_daemon *d)
 {
+	bool all = true;
+
 	list_for_each_safe(link, &d->volumes)
 	{
 		struct csv_volume *v = list_entry(link, struct csv_volume, link);
 
-		if (v->gone && !v->pumping) {
+		if (!v->gone || v->pumping) {
+			continue;
+		}
+		volume_end(v);
+		if (volume_is_idle(v)) {
 			log_info(TAG, "closed volume=%s", v->cfg.name);
 			volume_destroy(v);
+		} else {
+			all = false;
 		}
 	}
+	return all;
 }
 
 static void on_sweep(void *arg)
@@ -87,9 +114,8 @@ static void on_sweep(void *arg)
 	void (*fn)(void *arg) = d->stop_fn;
 	struct errbuf eb = {0};
 
-	loop_timer_arm(d->sweep, SWEEP_NS);
 	serve_sweep(d, now_ns);
-	free_gone(d);
+	loop_timer_arm(d->sweep, free_gone(d) ? SWEEP_NS : CLOSE_NS);
 	if (!d->stopping && create_missing(d, &eb) != 0) {
 		log_err(TAG, "cannot open text=\"%s\"", eb.text);
 	}
@@ -143,6 +169,7 @@ void csv_daemon_destroy(struct csv_daemon *d)
 	if (d == NULL) {
 		return;
 	}
+	direct_stop(d);
 	serve_stop(d);
 	list_for_each_safe(link, &d->volumes)
 	{
@@ -200,6 +227,27 @@ struct csv_volume *csv_daemon_next(const struct csv_daemon *d, const struct csv_
 	return NULL;
 }
 
+static struct guid id_of(const struct csv_volume *v)
+{
+	return guid_is_nil(&v->cfg.id) ? v->super.volume : v->cfg.id;
+}
+
+uint32_t csv_daemon_closing(const struct csv_daemon *d, struct guid *ids, uint32_t max)
+{
+	uint32_t count = 0;
+
+	list_for_each(link, &d->volumes)
+	{
+		const struct csv_volume *v = list_entry(link, struct csv_volume, link);
+
+		if (v->gone && count++ < max) {
+			ids[count - 1] = id_of(v);
+		}
+	}
+	return count +
+	       mounted_closing(d, ids + (count < max ? count : max), count < max ? max - count : 0);
+}
+
 /* ---- members ---- */
 
 static int check_volumes(const struct csv_daemon_members *m, struct errbuf *eb)
@@ -228,6 +276,12 @@ static int check_members(const struct csv_daemon *d, const struct csv_daemon_mem
 	if (m->epoch < d->members->epoch) {
 		return errbuf_set(eb, -ESTALE, "epoch %" PRIu64 ": this node knows %" PRIu64,
 		                  m->epoch, d->members->epoch);
+	}
+
+	/* One that was sent before, and arrives late, would undo what followed. */
+	if (m->epoch == d->members->epoch && m->index != 0 && m->index < d->members->index) {
+		return errbuf_set(eb, -ESTALE, "index %" PRIu64 ": this node knows %" PRIu64,
+		                  m->index, d->members->index);
 	}
 
 	int err = check_volumes(m, eb);
@@ -275,7 +329,8 @@ static void update_volumes(struct csv_daemon *d)
 		const struct csv_daemon_volume *cfg = wanted(d->members, v->cfg.name);
 
 		if (v->run != daemon_run(d)) {
-			volume_destroy(v); /* of a run that is over; comes again below */
+			volume_end(v); /* of a run that is over; comes again when it is closed */
+			loop_timer_arm(d->sweep, 0);
 		} else if (cfg == NULL || !same_place(v, cfg)) {
 			volume_leave(v, LEAVE_NS);
 		} else if (v->phase != VOLUME_LEAVING && !v->gone) {

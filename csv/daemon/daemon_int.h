@@ -6,7 +6,8 @@
  * The parts of csv_daemon and who calls whom:
  *
  *	daemon.c  members, the set of volumes     disk.c   a device on the loop
- *	volume.c  phases, slot, the pump
+ *	volume.c  phases, slot, the pump          reserve.c  keys on the LUN; keys.c  when
+ *	gate.c    redirected I/O, done for others; redirect.c  asked for from here
  *	coordinator.c, serve.c, reach.c, mounted.c: csv_daemon.h
  *
  * The pump (volume_pump()) is called after everything that happened, and moves what there is
@@ -15,12 +16,18 @@
 
 #include "base/errbuf.h"
 #include "base/list.h"
+#include "base/shared_file.h"
 #include "base/uring.h"
 #include "csv/daemon/csv_daemon.h"
+#include "csv/daemon/gate.h"
+#include "csv/daemon/reserve.h"
 #include "csv/link/csv_link.h"
 
 #define LATENCY_BUCKETS 128u /* four per power of two [us] */
-#define SESSIONS_MAX 256u    /* connections that were taken; 64 nodes, some in doubt */
+/* Connections that others made. Those that have not shown a certificate have
+ * CSV_LINK_CONNECT_NS for it; who is one too many ends the oldest from there. */
+#define NODE_SESSIONS_MAX (2 * CSV_DAEMON_VOLUMES_MAX) /* of a node, the old ones in doubt */
+#define STRANGERS_MAX 32u                              /* from addresses of no member */
 #define HELLO_NS 10000000000ull
 #define SILENT_NS 30000000000ull /* clients ping every PING_NS */
 #define PING_NS 3000000000ull
@@ -29,6 +36,7 @@
 
 /* ---- disk.c ---- */
 
+struct csv_mount_stats;
 struct disk;
 
 struct disk_op {
@@ -41,13 +49,41 @@ struct disk_op {
 /* @after: from the loop, when completions were handed out. */
 MUST_USE int disk_open(const char *path, struct loop *loop, void (*after)(void *arg), void *arg,
                        struct disk **out, struct errbuf *eb);
-void disk_close(struct disk *d); /* waits for what is in flight; completions are called */
+void disk_close(struct disk *d);         /* waits for what is in flight; completions are called */
+bool disk_is_idle(const struct disk *d); /* nothing is; NULL: true */
 uint64_t disk_size_bytes(const struct disk *d);
 int disk_fd(const struct disk *d); /* borrowed */
 void disk_read(struct disk *d, struct disk_op *op, void *buf, size_t len, uint64_t at_bytes);
 void disk_write(struct disk *d, struct disk_op *op, const void *buf, size_t len, uint64_t at_bytes);
 void disk_flush(struct disk *d, struct disk_op *op);
 void disk_submit(struct disk *d);
+
+/* ---- redirect.c ---- */
+
+struct csv_data_ask;
+struct csv_mount_file;
+struct direct_server;
+
+/* What a mount has asked other nodes to read and write. */
+struct redirects {
+	struct csv_volume *v;         /* NULL: it is gone */
+	struct uring *ring;           /* borrowed: csv/data's */
+	struct list waiting;          /* struct redirect */
+	struct csv_data_ask *refused; /* chained by .provider */
+	struct uring_op refuse;
+	bool refusing;
+	uint32_t count; /* under way */
+	uint64_t under_way_bytes;
+	uint64_t requests; /* that were carried out */
+	uint64_t bytes;
+};
+
+void redirects_init(struct redirects *r, struct csv_volume *v, struct uring *ring);
+/* redirects_ask() - begin; answered with csv_data_answer(), not from inside. */
+void redirects_ask(struct redirects *r, const struct csv_mount_file *file,
+                   struct csv_data_ask *ask);
+/* redirects_lose() - the volume is gone: what waits is refused. */
+void redirects_lose(struct redirects *r);
 
 /* ---- the volume ---- */
 
@@ -79,7 +115,9 @@ struct reach {
 struct coord_io {
 	struct disk_op op;
 	struct csv_volume *v;
-	uint32_t id;
+	struct csv_io what;
+	uint64_t failed_ns; /* for the first time; 0 = did not */
+	bool waits;         /* for the next attempt */
 };
 
 struct boot_io {
@@ -93,13 +131,17 @@ struct coordinator {
 	uint64_t term;
 	uint64_t last_term; /* one term is coordinated once */
 	uint32_t in_flight;
+	uint32_t waiting;  /* I/O that failed and is tried again */
+	uint64_t again_ns; /* then */
 	bool stopping;
 	bool failed;
 	struct errbuf why;
 	uint64_t retry_ns; /* alone */
 	uint64_t ended_ns; /* nothing of it is under way here since then */
 	struct coord_io io[CSV_META_IO_MAX];
-	uint64_t fence_wanted[CSV_MSG_NODES];
+	uint64_t fence_wanted[CSV_MSG_NODES]; /* as csv_coord_waits_for() says now */
+	uint64_t waits_for[CSV_MSG_NODES];    /* likewise; written to the log */
+	uint64_t worked_ns;                   /* coordinator_work() was here */
 	uint32_t moved_to;
 	void (*handed_fn)(void *arg, int err);
 	void *handed_arg;
@@ -114,6 +156,7 @@ struct session {
 	struct csv_volume *v;  /* NULL: has not said hello yet */
 	uint32_t node;
 	struct tls_peer peer; /* name "": not known yet */
+	uint32_t from;        /* the member with that address; CSV_MSG_NODES = none */
 	uint64_t since_ns;
 };
 
@@ -134,8 +177,12 @@ struct csv_volume {
 	struct errbuf why;
 	enum csv_volume_state said; /* last state, and since when */
 	const char *said_reason;    /* static */
+	enum csv_volume_way way;
+	bool hangs; /* what is sent to the device from here; and there is another node to ask */
+	uint64_t well_ns; /* since when the device answers without a break; 0 = does not */
 	uint64_t since_ns;
-	bool gone; /* to be freed */
+	bool gone;  /* to be freed, */
+	bool ended; /* when the device has answered: nothing more is begun */
 	bool pumping;
 	bool again;
 	struct loop_timer *work;
@@ -148,14 +195,22 @@ struct csv_volume {
 	int boot_err[BOOT_BLOCKS];
 	uint32_t boot_left;
 	bool headers; /* what is read now */
+	bool known;   /* they were: the client may begin */
 	struct csv_super super;
 	struct csv_slot_io *slot;
+
+	struct reserve *reserve; /* owned; NULL = a file, or not looked at yet */
+	struct reserve_state keys;
+	bool registered; /* in this run: a key that is gone was taken away */
+	bool refused;    /* the LUN answered a write of ours with a conflict */
+	bool keys_leaving;
 
 	struct csv_client *client; /* owned; from READY on */
 	struct list early;         /* struct csv_volume_req, before that */
 	struct reach reach;
 	struct coordinator coord;
 	struct session *sessions[CSV_MSG_NODES];
+	struct gate gate;
 	struct latency meta;
 
 	struct mounted *mounted; /* owned; NULL = not */
@@ -179,6 +234,7 @@ struct csv_volume {
 
 struct csv_daemon {
 	struct csv_daemon_cfg cfg;
+	struct direct_server *direct;       /* owned; NULL = nobody does I/O of his own */
 	struct tls_ctx *tls;                /* borrowed; NULL = no connections */
 	struct csv_daemon_members *members; /* owned; epoch 0 = none yet */
 	struct csv_members core;            /* the same for csv_coord */
@@ -186,7 +242,7 @@ struct csv_daemon {
 	struct list volumes;
 	struct list mounts; /* struct mounted, also of volumes that are gone */
 	struct list sessions;
-	uint32_t sessions_count;
+	uint32_t strangers[CSV_MSG_NODES + 1]; /* without a certificate, by session.from */
 	int listen_fd;
 	struct loop_fd *listen_watch;
 	uint16_t port;
@@ -206,7 +262,11 @@ bool daemon_knows(const struct csv_daemon *d, uint32_t node, const struct tls_pe
 /* volume.c */
 int volume_create(struct csv_daemon *d, const struct csv_daemon_volume *cfg,
                   struct csv_volume **out, struct errbuf *eb);
-void volume_destroy(struct csv_volume *v);
+void volume_destroy(struct csv_volume *v); /* waits for the device */
+/* volume_end() - nothing more is begun for it, and nobody is told. volume_is_idle(): and nothing is
+ * under way. */
+void volume_end(struct csv_volume *v);
+bool volume_is_idle(const struct csv_volume *v);
 void volume_configure(struct csv_volume *v, const struct csv_daemon_volume *cfg);
 void volume_members(struct csv_volume *v);
 void volume_leave(struct csv_volume *v, uint64_t limit_ns);
@@ -215,7 +275,19 @@ bool volume_may_write(const struct csv_volume *v, uint64_t now_ns);
 uint8_t *volume_block(const struct csv_volume *v, uint32_t i);
 void volume_work(struct csv_volume *v);
 
+void volume_die(struct csv_volume *v, const char *why);
+void volume_fail(struct csv_volume *v, int err);
+void volume_read_headers(struct csv_volume *v);
+
+/* keys.c */
+/* keys_start() - the slot is ours: register, then volume_read_headers(). Returns 0; -errno. */
+MUST_USE int keys_start(struct csv_volume *v);
+/* keys_leave() - Returns true when they are given back. */
+bool keys_leave(struct csv_volume *v);
+uint64_t keys_of(const struct csv_volume *v, uint32_t node, uint64_t run);
+
 /* show.c */
+void volume_look_way(struct csv_volume *v, uint64_t now_ns);
 void volume_look(struct csv_volume *v, uint64_t now_ns);
 void latency_add(struct latency *l, uint64_t ns);
 void latency_get(const struct latency *l, struct csv_volume_latency *out);
@@ -238,9 +310,21 @@ bool mounted_stop(struct csv_volume *v);
 void mounted_lose(struct csv_volume *v);
 /* mounted_kick() - rights changed: look at what waits. */
 void mounted_kick(struct csv_volume *v);
+/* mounted_look() - how the files that are open stand. Returns false if nothing is mounted. */
+bool mounted_look(const struct csv_volume *v, struct csv_mount_stats *out);
+/* mounted_redirects() - NULL: nothing is mounted. */
+const struct redirects *mounted_redirects(const struct csv_volume *v);
+/* mounted_attach() - csv_mount_attach(). -ENOENT also if nothing is mounted. */
+MUST_USE int mounted_attach(struct csv_volume *v, const uint8_t key[SHARED_FILE_KEY_BYTES],
+                            int sock, int lock_fd);
 void mounted_event(struct csv_volume *v, const struct csv_client_event *event);
+/* mounted_closing() - mounts that their volumes have lost: see csv_daemon_closing(). */
+uint32_t mounted_closing(const struct csv_daemon *d, struct guid *ids, uint32_t max);
 /* mounted_orphans() - the daemon goes. */
 void mounted_orphans(struct csv_daemon *d);
+
+/* direct.c */
+void direct_stop(struct csv_daemon *d);
 
 /* serve.c */
 int serve_start(struct csv_daemon *d, const char *addr, uint16_t port, struct errbuf *eb);

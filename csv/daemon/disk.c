@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/loop.h"
 #include "csv/daemon/daemon_int.h"
 
+#define RETRY_NS (10 * NS_PER_MS)
 #define RING_ENTRIES 64u /* CSV_META_IO_MAX of the coordinator, BOOT_BLOCKS when it is opened */
 
 struct disk {
@@ -19,6 +22,7 @@ struct disk {
 	uint64_t size_bytes;
 	struct uring *ring; /* owned */
 	struct loop_fd *watch;
+	struct loop_timer *retry; /* owned: the kernel did not take what was submitted */
 	void (*after)(void *arg);
 	void *arg;
 };
@@ -31,6 +35,11 @@ static void disk_ready(int fd, uint32_t events, void *arg)
 	(void)events;
 	(void)uring_dispatch(d->ring);
 	d->after(d->arg); /* may close it */
+}
+
+static void retry(void *arg)
+{
+	disk_submit(arg);
 }
 
 static int open_device(const char *path, struct errbuf *eb)
@@ -48,7 +57,7 @@ static int open_device(const char *path, struct errbuf *eb)
 int disk_open(const char *path, struct loop *loop, void (*after)(void *arg), void *arg,
               struct disk **out, struct errbuf *eb)
 {
-	const struct uring_cfg ring = {.entries = RING_ENTRIES, .in_loop = true};
+	struct uring_cfg ring = {.entries = RING_ENTRIES, .in_loop = true};
 	struct disk *d = gw_calloc(1, sizeof(*d));
 	off_t end;
 	int err;
@@ -62,9 +71,13 @@ int disk_open(const char *path, struct loop *loop, void (*after)(void *arg), voi
 	d->fd = open_device(path, eb);
 	err = d->fd < 0 ? d->fd : 0;
 	if (err == 0) {
+		ring.apart = fs_may_wait(d->fd);
 		end = lseek(d->fd, 0, SEEK_END);
 		d->size_bytes = end > 0 ? (uint64_t)end : 0;
 		err = uring_create(&ring, &d->ring, eb);
+	}
+	if (err == 0) {
+		err = loop_timer_new(loop, retry, d, &d->retry);
 	}
 	if (err == 0) {
 		err = loop_fd_add(loop, uring_fd(d->ring), LOOP_READ, disk_ready, d, &d->watch);
@@ -85,6 +98,7 @@ void disk_close(struct disk *d)
 	if (d == NULL) {
 		return;
 	}
+	loop_timer_del(d->retry);
 	loop_fd_del(d->watch);
 	while (d->ring != NULL && uring_in_flight(d->ring) != 0) {
 		CHECK(uring_wait(d->ring, UINT64_MAX) >= 0);
@@ -94,6 +108,11 @@ void disk_close(struct disk *d)
 		(void)close(d->fd);
 	}
 	free(d);
+}
+
+bool disk_is_idle(const struct disk *d)
+{
+	return d == NULL || uring_in_flight(d->ring) == 0;
 }
 
 uint64_t disk_size_bytes(const struct disk *d)
@@ -148,10 +167,11 @@ void disk_flush(struct disk *d, struct disk_op *op)
 	started(d, op, uring_prep_fsync(d->ring, &op->op, d->fd, true));
 }
 
-/* What the kernel does not take now stays prepared, and goes with the next. */
+/* What the kernel does not take now stays prepared, and is tried again: perhaps nothing else comes
+ * that would take it along. */
 void disk_submit(struct disk *d)
 {
 	if (uring_submit(d->ring) < 0) {
-		return;
+		loop_timer_arm(d->retry, RETRY_NS);
 	}
 }

@@ -27,7 +27,9 @@
 #define RING_ENTRIES 256u
 #define WIRES 256u               /* asks that are under way; more wait here */
 #define RETRY_NS (30 * NS_PER_S) /* it could not be mounted */
-#define AGAIN_NS (2 * NS_PER_S)  /* somebody unmounted it */
+/* Where no device has bytes: who does I/O of his own is marked by locks there. */
+#define MARKS_BYTES (1ull << 62)
+#define AGAIN_NS (2 * NS_PER_S) /* somebody unmounted it */
 
 /* One ask on its way to the coordinator. */
 struct wire {
@@ -41,6 +43,7 @@ struct wire {
 struct mounted {
 	struct csv_volume *v; /* NULL: it is gone */
 	struct csv_daemon *d;
+	struct guid volume;
 	struct list link; /* of the daemon */
 	struct csv_mount *mount;
 	struct uring *ring; /* owned */
@@ -55,6 +58,7 @@ struct mounted {
 	struct list refused; /* the same */
 	struct uring_op refuse;
 	bool refusing;
+	struct redirects redirects;
 };
 
 /* ---- asks ---- */
@@ -324,6 +328,34 @@ static void on_rights(void *arg, uint64_t ino, struct csv_data_rights *out)
 	}
 	if (m->v == NULL) {
 		out->token = UINT64_MAX; /* everything that waits ends */
+		return;
+	}
+	/* Through the coordinator, which knows whether this run may: also without a lease on a
+	 * device that does not answer. */
+	if (m->v->phase != VOLUME_DEAD && m->v->client != NULL &&
+	    csv_client_state(m->v->client) == CSV_CLIENT_ACTIVE) {
+		out->redirect_until_ns = UINT64_MAX;
+		out->hangs = m->v->hangs;
+	}
+}
+
+static void on_redirect(void *arg, const struct csv_mount_file *file, struct csv_data_ask *ask)
+{
+	struct mounted *m = arg;
+
+	redirects_ask(&m->redirects, file, ask);
+}
+
+static void on_event(void *arg, uint64_t ino, enum csv_data_state state,
+                     enum csv_data_reason reason)
+{
+	struct mounted *m = arg;
+
+	if (m->v != NULL) {
+		log_debug(TAG, "a file's way volume=%s ino=%" PRIu64 " state=%s reason=%s",
+		          m->v->cfg.name, ino, csv_data_state_name(state),
+		          csv_data_reason_name(reason));
+		volume_work(m->v);
 	}
 }
 
@@ -338,6 +370,8 @@ static void on_stopped(void *arg)
 static const struct csv_mount_ops mounted_ops = {
 	.ask = on_ask,
 	.rights = on_rights,
+	.redirect = on_redirect,
+	.event = on_event,
 	.stopped = on_stopped,
 };
 
@@ -400,6 +434,20 @@ void mounted_kick(struct csv_volume *v)
 	}
 }
 
+bool mounted_look(const struct csv_volume *v, struct csv_mount_stats *out)
+{
+	if (v->mounted == NULL || v->mounted->mount == NULL) {
+		return false;
+	}
+	csv_mount_get_stats(v->mounted->mount, out);
+	return true;
+}
+
+const struct redirects *mounted_redirects(const struct csv_volume *v)
+{
+	return v->mounted != NULL ? &v->mounted->redirects : NULL;
+}
+
 static int make_path(const struct csv_volume *v, char *path, size_t len, struct errbuf *eb)
 {
 	int n = snprintf(path, len, "%s/%s", v->d->cfg.mount_dir, v->cfg.name);
@@ -416,7 +464,8 @@ static int make_path(const struct csv_volume *v, char *path, size_t len, struct 
 
 static int make_ring(struct mounted *m, struct errbuf *eb)
 {
-	const struct uring_cfg cfg = {.entries = RING_ENTRIES, .in_loop = true};
+	const struct uring_cfg cfg = {
+		.entries = RING_ENTRIES, .in_loop = true, .apart = fs_may_wait(m->fd)};
 	struct loop *loop = m->d->cfg.loop;
 	int err = uring_create(&cfg, &m->ring, eb);
 
@@ -440,6 +489,7 @@ static int start_mount(struct csv_volume *v, struct mounted *m, struct errbuf *e
 		.arg = m,
 		.root_ino = csv_layout_root(&v->super.layout),
 		.probe_bytes = (uint64_t)CSV_SUPER_AT * CSV_BLOCK_BYTES,
+		.marks_bytes = MARKS_BYTES + (uint64_t)v->d->members->self * CSV_MOUNT_MARKS,
 	};
 	int err = make_path(v, path, sizeof(path), eb);
 
@@ -450,6 +500,7 @@ static int start_mount(struct csv_volume *v, struct mounted *m, struct errbuf *e
 	if (err != 0) {
 		return err;
 	}
+	redirects_init(&m->redirects, v, m->ring);
 	cfg.ring = m->ring;
 	cfg.device_fd = m->fd;
 	return csv_mount_create(&cfg, &m->mount, eb);
@@ -472,6 +523,7 @@ void mounted_start(struct csv_volume *v, uint64_t now_ns)
 	}
 	m->v = v;
 	m->d = v->d;
+	m->volume = v->super.volume;
 	m->fd = -1;
 	list_init(&m->link);
 	list_init(&m->idle);
@@ -521,6 +573,7 @@ void mounted_lose(struct csv_volume *v)
 	}
 	v->mounted = NULL;
 	m->v = NULL;
+	redirects_lose(&m->redirects);
 	for (struct list *link = list_pop(&m->waiting); link != NULL;
 	     link = list_pop(&m->waiting)) {
 		struct csv_op *op = list_entry(link, struct csv_op, link);
@@ -532,6 +585,14 @@ void mounted_lose(struct csv_volume *v)
 		m->stopping = true;
 		csv_mount_stop(m->mount);
 	}
+}
+
+int mounted_attach(struct csv_volume *v, const uint8_t key[SHARED_FILE_KEY_BYTES], int sock,
+                   int lock_fd)
+{
+	struct mounted *m = v->mounted;
+
+	return m == NULL || m->stopping ? -ENOENT : csv_mount_attach(m->mount, key, sock, lock_fd);
 }
 
 void mounted_event(struct csv_volume *v, const struct csv_client_event *event)
@@ -547,6 +608,21 @@ void mounted_event(struct csv_volume *v, const struct csv_client_event *event)
 	} else if (event->what == CSV_MSG_A_LEASE) {
 		csv_mount_recall(m->mount, event->number);
 	}
+}
+
+uint32_t mounted_closing(const struct csv_daemon *d, struct guid *ids, uint32_t max)
+{
+	uint32_t count = 0;
+
+	list_for_each(link, &d->mounts)
+	{
+		const struct mounted *m = list_entry(link, struct mounted, link);
+
+		if (m->v == NULL && count++ < max) {
+			ids[count - 1] = m->volume;
+		}
+	}
+	return count;
 }
 
 void mounted_orphans(struct csv_daemon *d)

@@ -3,6 +3,7 @@
 /* serve - connections that other nodes make: whose they are, which volume they mean. */
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,8 +19,13 @@
 #define TAG "csv-serve"
 #define BACKLOG 64
 
-/* Requests of clients are short: no data comes this way. */
-#define MESSAGE_MAX (64u << 10)
+/* With the data of a redirected write. */
+#define MESSAGE_MAX CSV_MSG_MAX
+
+static bool is_stranger(const struct session *s)
+{
+	return s->peer.name[0] == '\0';
+}
 
 static void session_free(struct session *s)
 {
@@ -30,7 +36,7 @@ static void session_free(struct session *s)
 		}
 	}
 	list_del(&s->link);
-	s->d->sessions_count--;
+	s->d->strangers[s->from] -= is_stranger(s) ? 1 : 0;
 	free(s);
 }
 
@@ -126,14 +132,28 @@ static int on_message(void *arg, const struct csv_msg *msg)
 	return err;
 }
 
+static uint32_t count_of(const struct csv_daemon *d, const char *name)
+{
+	uint32_t count = 0;
+
+	list_for_each(link, &d->sessions)
+	{
+		const struct session *s = list_entry(link, struct session, link);
+
+		count += strcmp(s->peer.name, name) == 0;
+	}
+	return count;
+}
+
 static void on_ready(void *arg, const struct tls_peer *peer)
 {
 	struct session *s = arg;
 
-	if (peer->kind != TLS_KIND_NODE) {
+	if (peer->kind != TLS_KIND_NODE || count_of(s->d, peer->name) >= NODE_SESSIONS_MAX) {
 		csv_link_end(s->conn);
 		return;
 	}
+	s->d->strangers[s->from]--;
 	s->peer = *peer;
 }
 
@@ -150,7 +170,66 @@ static void on_closed(void *arg, int err, const char *why)
 
 static const struct csv_link_ops link_ops = {on_ready, on_message, on_closed};
 
-static void take(struct csv_daemon *d, int fd)
+/* The address alone, whichever family the listening socket has. */
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	const struct sockaddr_in *a4 = (const struct sockaddr_in *)a;
+	const struct sockaddr_in *b4 = (const struct sockaddr_in *)b;
+	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a;
+	const struct sockaddr_in6 *b6 = (const struct sockaddr_in6 *)b;
+
+	if (a->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr) &&
+	    b->ss_family == AF_INET) {
+		return memcmp(a6->sin6_addr.s6_addr + 12, &b4->sin_addr, 4) == 0;
+	}
+	if (a->ss_family != b->ss_family) {
+		return false;
+	}
+	return a->ss_family == AF_INET
+	               ? a4->sin_addr.s_addr == b4->sin_addr.s_addr
+	               : memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0;
+}
+
+/* Whose address is it? Nobody may keep members from their coordinator by knocking. */
+static uint32_t member_at(const struct csv_daemon *d, const struct sockaddr_storage *from)
+{
+	uint32_t i = 0;
+
+	for (; i < CSV_MSG_NODES; i++) {
+		const struct csv_daemon_peer *p = &d->members->peers[i];
+		struct sockaddr_storage addr;
+		socklen_t len;
+
+		if (p->run != 0 && tcp_address(p->addr, 1, &addr, &len) == 0 &&
+		    same_host(from, &addr)) {
+			break;
+		}
+	}
+	return i;
+}
+
+static void make_room(struct csv_daemon *d, uint32_t from)
+{
+	static struct log_limit limit;
+
+	if (d->strangers[from] < (from < CSV_MSG_NODES ? NODE_SESSIONS_MAX : STRANGERS_MAX)) {
+		return;
+	}
+	log_limited(&limit, LOG_LEVEL_WARN, TAG,
+	            "too many connections without a certificate, the oldest is ended node=%u",
+	            from);
+	list_for_each_safe(link, &d->sessions)
+	{
+		struct session *s = list_entry(link, struct session, link);
+
+		if (is_stranger(s) && s->from == from) {
+			serve_drop(s);
+			return;
+		}
+	}
+}
+
+static void take(struct csv_daemon *d, int fd, const struct sockaddr_storage *from)
 {
 	struct session *s = gw_calloc(1, sizeof(*s));
 	const struct csv_link_cfg cfg = {
@@ -161,8 +240,7 @@ static void take(struct csv_daemon *d, int fd)
 		.message_max = MESSAGE_MAX,
 	};
 
-	if (s == NULL || d->sessions_count >= SESSIONS_MAX) {
-		free(s);
+	if (s == NULL) {
 		(void)close(fd);
 		return;
 	}
@@ -172,22 +250,23 @@ static void take(struct csv_daemon *d, int fd)
 	}
 	s->d = d;
 	s->since_ns = clock_boot_ns();
+	s->from = member_at(d, from);
+	make_room(d, s->from);
 	list_add_tail(&d->sessions, &s->link);
-	d->sessions_count++;
+	d->strangers[s->from]++;
 }
 
 static void on_accept(int fd, uint32_t events, void *arg)
 {
 	struct csv_daemon *d = arg;
 
-	(void)events;
-	for (uint32_t i = 0; i < 16; i++) {
-		int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct sockaddr_storage from = {0};
+	socklen_t len = sizeof(from);
+	int conn = accept4(fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (conn < 0) {
-			return;
-		}
-		take(d, conn);
+	(void)events; /* the loop comes again as long as there are more */
+	if (conn >= 0) {
+		take(d, conn, &from);
 	}
 }
 

@@ -8,9 +8,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "csv/daemon/daemon_int.h"
+#include "csv/mount/csv_mount.h"
 #include "csv/slot/csv_slot_io.h"
 
 #define TAG "csv-volume"
+#define LOST_NS (2 * NS_PER_S)
+#define WELL_NS (3 * NS_PER_S)
 
 const char *csv_volume_state_name(enum csv_volume_state state)
 {
@@ -61,10 +64,66 @@ static const char *paused_by(const struct csv_volume *v, uint64_t now_ns)
 	case VOLUME_READY:
 		break;
 	}
-	if (!volume_may_write(v, now_ns)) {
-		return "lease";
+	if (csv_client_state(v->client) != CSV_CLIENT_ACTIVE) {
+		return volume_may_write(v, now_ns) ? "coordinator" : "lease";
 	}
-	return csv_client_state(v->client) != CSV_CLIENT_ACTIVE ? "coordinator" : NULL;
+	/* The coordinator's node has nobody else to go through. */
+	return v->reach.how == REACH_LOCAL && !volume_may_write(v, now_ns) ? "lease" : NULL;
+}
+
+/* Nothing waits for the volume: do its files find a way to the device? */
+static enum csv_volume_state way_of(struct csv_volume *v, uint64_t now_ns, const char **by)
+{
+	struct csv_mount_stats s = {0};
+	bool through = false;
+
+	if (mounted_look(v, &s)) {
+		through = s.redirected != 0;
+		*by = csv_data_reason_name(s.reason);
+	}
+	/* From what hangs itself, not from who goes round it: or each would keep the other away. */
+	v->hangs = v->reach.how != REACH_LOCAL && (s.hanging != 0 || v->way == CSV_VOLUME_WAY_LOST);
+	if (s.paused != 0 || (through && v->reach.how == REACH_LOCAL)) {
+		return CSV_VOLUME_PAUSED;
+	}
+	if (!volume_may_write(v, now_ns)) {
+		*by = "lease"; /* whatever brought it that far */
+		return CSV_VOLUME_REDIRECTED;
+	}
+	if (through) {
+		return CSV_VOLUME_REDIRECTED;
+	}
+	*by = NULL;
+	return CSV_VOLUME_DIRECT;
+}
+
+/*
+ * An error may be one, and a device that is slow answers in the end: who would act on each of them
+ * would send the coordinator around.
+ */
+void volume_look_way(struct csv_volume *v, uint64_t now_ns)
+{
+	const struct csv_slot *s = v->slot != NULL ? csv_slot_io_slot(v->slot) : NULL;
+	uint64_t lost_ns = s != NULL ? csv_slot_io_lost_ns(v->slot, now_ns) : 0;
+	enum csv_volume_way way = v->way;
+
+	if (s != NULL && lost_ns == 0 && volume_may_write(v, now_ns)) {
+		v->well_ns = v->well_ns != 0 ? v->well_ns : now_ns;
+	} else {
+		v->well_ns = 0;
+	}
+	if ((v->phase == VOLUME_FAILED && v->why.text[0] != '\0') ||
+	    (lost_ns != 0 && now_ns - lost_ns >= LOST_NS)) {
+		way = CSV_VOLUME_WAY_LOST;
+	} else if (v->well_ns != 0 &&
+	           (way == CSV_VOLUME_WAY_UNKNOWN || now_ns - v->well_ns >= WELL_NS)) {
+		way = CSV_VOLUME_WAY_GOOD;
+	}
+	if (way != v->way) {
+		log_info(TAG, "the way to the device is %s volume=%s",
+		         way == CSV_VOLUME_WAY_GOOD ? "good" : "lost", v->cfg.name);
+		v->way = way;
+	}
 }
 
 /* Has it changed? */
@@ -73,7 +132,7 @@ void volume_look(struct csv_volume *v, uint64_t now_ns)
 	const char *by = paused_by(v, now_ns);
 	enum csv_volume_state state = v->phase == VOLUME_DEAD ? CSV_VOLUME_DEAD
 	                              : by != NULL            ? CSV_VOLUME_PAUSED
-	                                                      : CSV_VOLUME_DIRECT;
+	                                                      : way_of(v, now_ns, &by);
 
 	by = by != NULL ? by : "";
 	if (state == v->said && strcmp(by, v->said_reason) == 0 && v->since_ns != 0) {
@@ -159,6 +218,9 @@ static const char *detail(const struct csv_volume *v)
 		       : v->coord.coord != NULL            ? "it is being opened"
 		                                           : "not connected yet";
 	}
+	if (v->said == CSV_VOLUME_REDIRECTED) {
+		return "what it reads and writes goes through the coordinator's node";
+	}
 	return "";
 }
 
@@ -182,6 +244,10 @@ static void show_coordinator(const struct csv_volume *v, struct csv_volume_info 
 		return;
 	}
 	out->coord = csv_coord_state_name(csv_coord_state(c->coord, NULL));
+	/* The next term begins when this is said: not while something is written for others. */
+	if (csv_coord_state(c->coord, NULL) == CSV_COORD_CLOSED && !gate_is_idle(v)) {
+		out->coord = csv_coord_state_name(CSV_COORD_CLOSING);
+	}
 	csv_coord_get_stats(c->coord, &out->coord_stats);
 	csv_lock_get_stats(csv_coord_locks(c->coord), &out->locks);
 	out->lock_waits = (struct csv_volume_latency){
@@ -201,6 +267,7 @@ static void show_coordinator(const struct csv_volume *v, struct csv_volume_info 
 
 void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out)
 {
+	struct csv_mount_stats mount;
 	*out = (struct csv_volume_info){
 		.name = v->cfg.name,
 		.device = v->cfg.device,
@@ -210,6 +277,7 @@ void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out
 		.since_ns = v->since_ns,
 		.coordinator = v->cfg.coordinator,
 		.term = v->cfg.term != 0 ? v->cfg.term : v->coord.term,
+		.way = v->way,
 		.client = "none",
 		.slot = "none",
 		.coord_why = "",
@@ -223,6 +291,11 @@ void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out
 		out->client = client_name(csv_client_state(v->client));
 		out->connected = csv_client_state(v->client) == CSV_CLIENT_ACTIVE;
 	}
+	out->reservations = v->keys.level;
+	out->reservations_why = v->keys.why;
+	out->key = v->keys.level != CSV_PR_NONE && v->reserve != NULL
+	                   ? keys_of(v, v->d->members->self, v->run)
+	                   : 0;
 	if (v->slot != NULL) {
 		const struct csv_slot *s = csv_slot_io_slot(v->slot);
 
@@ -235,6 +308,16 @@ void csv_volume_get_info(const struct csv_volume *v, struct csv_volume_info *out
 		(void)snprintf(out->path, sizeof(out->path), "%s/%s", v->d->cfg.mount_dir,
 		               v->cfg.name);
 	}
+	if (mounted_look(v, &mount)) {
+		out->direct_users = mount.direct;
+		out->direct_told = mount.direct_told;
+	}
+	if (mounted_redirects(v) != NULL) {
+		out->redirect_requests = mounted_redirects(v)->requests;
+		out->redirect_bytes = mounted_redirects(v)->bytes;
+	}
+	out->gate_requests = v->gate.requests;
+	out->gate_bytes = v->gate.bytes;
 	latency_get(&v->meta, &out->meta);
 	show_coordinator(v, out);
 }

@@ -18,6 +18,7 @@
 #define TAG "csv-volume"
 #define RETRY_NS 2000000000ull
 #define TICK_NS 1000000000ull
+#define CLOSE_NS 50000000ull
 #define STAT_NS 5000000000ull
 #define BYE_NS 1000000000ull
 #define HANDLES_MAX 1024u /* files open through the mount; the coordinator allows twice as many */
@@ -34,10 +35,11 @@ bool volume_may_write(const struct csv_volume *v, uint64_t now_ns)
 {
 	const struct csv_slot *s = v->slot != NULL ? csv_slot_io_slot(v->slot) : NULL;
 
-	return s != NULL && s->state == CSV_SLOT_HELD && now_ns < csv_slot_until_ns(s);
+	return s != NULL && s->state == CSV_SLOT_HELD && now_ns < csv_slot_until_ns(s) &&
+	       !v->keys.fenced;
 }
 
-static void fail(struct csv_volume *v, int err)
+void volume_fail(struct csv_volume *v, int err)
 {
 	log_warn(TAG, "cannot open volume=%s device=%s text=\"%s\"", v->cfg.name, v->cfg.device,
 	         errbuf_text(&v->why, err));
@@ -63,7 +65,7 @@ static void forget_requests(struct csv_volume *v, int err)
 	}
 }
 
-static void die(struct csv_volume *v, const char *why)
+void volume_die(struct csv_volume *v, const char *why)
 {
 	log_err(TAG, "this run of the node is over volume=%s why=\"%s\"", v->cfg.name, why);
 	(void)errbuf_set(&v->why, -ESTALE, "%s", why);
@@ -207,6 +209,22 @@ static void read_terms(struct csv_volume *v)
 	}
 }
 
+/* Only a holder asks for anything. */
+static int enter(struct csv_volume *v)
+{
+	int err = 0;
+
+	if (v->known && v->phase == VOLUME_JOINING && v->client == NULL && !v->cfg.wait) {
+		err = client_start(v);
+		if (err == 0) {
+			v->phase = VOLUME_READY;
+			log_info(TAG, "open volume=%s device=%s run=%" PRIu64, v->cfg.name,
+			         v->cfg.device, v->run);
+		}
+	}
+	return err;
+}
+
 static void boot_over(struct csv_volume *v)
 {
 	int err;
@@ -217,15 +235,11 @@ static void boot_over(struct csv_volume *v)
 		err = err == 0 ? slot_start(v) : err;
 	} else {
 		read_terms(v);
-		err = client_start(v);
-		if (err == 0 && v->phase == VOLUME_JOINING) {
-			v->phase = VOLUME_READY;
-			log_info(TAG, "open volume=%s device=%s run=%" PRIu64, v->cfg.name,
-			         v->cfg.device, v->run);
-		}
+		v->known = true;
+		err = enter(v);
 	}
 	if (err != 0) {
-		fail(v, err);
+		volume_fail(v, err);
 	}
 }
 
@@ -240,13 +254,14 @@ static void open_start(struct csv_volume *v)
 	int err;
 
 	v->phase = VOLUME_OPENING;
+	v->known = false;
 	v->why = (struct errbuf){0};
 	err = disk_open(v->cfg.device, v->d->cfg.loop, on_disk, v, &v->disk, &v->why);
 	if (err == 0 && csv_layout_super_places(disk_size_bytes(v->disk), places) != 0) {
 		err = errbuf_set(&v->why, -EINVAL, "%s: too small for a volume", v->cfg.device);
 	}
 	if (err != 0) {
-		fail(v, err);
+		volume_fail(v, err);
 		return;
 	}
 	boot_start(v, false, places, CSV_SUPER_COPIES);
@@ -255,6 +270,8 @@ static void open_start(struct csv_volume *v)
 /* Everything that opening made; what is in flight is waited for. */
 static void close_all(struct csv_volume *v)
 {
+	reserve_destroy(v->reserve);
+	v->reserve = NULL;
 	csv_slot_io_destroy(v->slot);
 	v->slot = NULL;
 	disk_close(v->disk);
@@ -267,7 +284,7 @@ static void close_all(struct csv_volume *v)
 
 /* ---- the slot ---- */
 
-static void joined(struct csv_volume *v)
+void volume_read_headers(struct csv_volume *v)
 {
 	uint64_t places[BOOT_BLOCKS];
 
@@ -307,12 +324,16 @@ static void on_slot(void *arg, uint32_t did)
 		return;
 	}
 	if ((did & CSV_SLOT_DID_FENCE) != 0 && v->phase != VOLUME_DEAD) {
-		die(v, csv_slot_reason_name(s->reason));
+		volume_die(v, csv_slot_reason_name(s->reason));
 	} else if ((did & CSV_SLOT_DID_LAPSE) != 0) {
 		lapsed(v);
 	}
 	if ((did & CSV_SLOT_DID_JOIN) != 0 && v->phase == VOLUME_JOINING) {
-		joined(v);
+		int err = keys_start(v);
+
+		if (err != 0) {
+			volume_fail(v, err);
+		}
 	}
 	if ((did & CSV_SLOT_DID_RENEW) != 0) {
 		renewed(v);
@@ -391,7 +412,7 @@ static bool leave_coordinator(struct csv_volume *v)
 
 static void leave_step(struct csv_volume *v, uint64_t now_ns)
 {
-	if (now_ns >= v->leave_ns || v->slot_over) {
+	if (now_ns >= v->leave_ns || (v->slot_over && keys_leave(v))) {
 		v->gone = true;
 		loop_timer_arm(v->d->sweep, 0);
 	} else if (mounted_stop(v) && leave_bye(v, now_ns) && leave_coordinator(v) &&
@@ -441,14 +462,28 @@ static void take_events(struct csv_volume *v)
 	}
 }
 
+/* Not before the device has answered: closing would wait for it. */
+static void retry(struct csv_volume *v, uint64_t now_ns)
+{
+	csv_slot_io_stop(v->slot);
+	if (volume_is_idle(v)) {
+		close_all(v);
+		open_start(v);
+	} else {
+		v->retry_ns = now_ns + CLOSE_NS;
+	}
+}
+
 static void pump_round(struct csv_volume *v)
 {
 	uint64_t now_ns = clock_boot_ns();
 	bool any;
 
+	if (v->refused && v->phase != VOLUME_DEAD) {
+		volume_die(v, "the LUN refuses what it writes: its key was taken away");
+	}
 	if (v->phase == VOLUME_FAILED && now_ns >= v->retry_ns) {
-		close_all(v);
-		open_start(v);
+		retry(v, now_ns);
 	}
 	coordinator_update(v, now_ns);
 	reach_update(v, now_ns);
@@ -460,7 +495,7 @@ static void pump_round(struct csv_volume *v)
 			take_events(v);
 			if (csv_client_state(v->client) == CSV_CLIENT_DEAD &&
 			    v->phase != VOLUME_DEAD) {
-				die(v, "the coordinator has a proof that this run is over");
+				volume_die(v, "the coordinator has a proof that this run is over");
 			}
 		}
 	} while (any);
@@ -503,6 +538,7 @@ void volume_pump(struct csv_volume *v)
 	do {
 		v->again = false;
 		pump_round(v);
+		volume_look_way(v, clock_boot_ns());
 		volume_look(v, clock_boot_ns());
 	} while (v->again && !v->gone);
 	v->pumping = false;
@@ -537,6 +573,12 @@ void volume_configure(struct csv_volume *v, const struct csv_daemon_volume *cfg)
 	if (same_term && !was_quiet && cfg->quiet && v->coord.coord != NULL) {
 		csv_coord_quiet(v->coord.coord);
 	}
+
+	int err = enter(v);
+
+	if (err != 0) {
+		volume_fail(v, err);
+	}
 }
 
 /* The members changed. */
@@ -546,7 +588,7 @@ void volume_members(struct csv_volume *v)
 	struct coordinator *c = &v->coord;
 
 	if (m->fenced[m->self] >= v->run && v->phase != VOLUME_DEAD) {
-		die(v, "the cluster has a proof that this run is over");
+		volume_die(v, "the cluster has a proof that this run is over");
 	}
 	if (v->slot != NULL && v->phase != VOLUME_DEAD) {
 		struct csv_slot *s = csv_slot_io_slot(v->slot);
@@ -556,12 +598,9 @@ void volume_members(struct csv_volume *v)
 		csv_slot_readmit(s);
 	}
 	if (c->coord != NULL && !c->stopping) {
-		csv_coord_set_members(c->coord, &v->d->core, clock_boot_ns());
+		gate_members(v);
 	}
 	for (uint32_t i = 0; i < CSV_MSG_NODES; i++) {
-		if (m->fenced[i] >= c->fence_wanted[i]) {
-			c->fence_wanted[i] = 0;
-		}
 		if (v->sessions[i] != NULL && !daemon_knows(v->d, i, &v->sessions[i]->peer)) {
 			serve_drop(v->sessions[i]);
 		}
@@ -592,6 +631,7 @@ int volume_create(struct csv_daemon *d, const struct csv_daemon_volume *cfg,
 	v->said_reason = "";
 	list_init(&v->link);
 	list_init(&v->early);
+	list_init(&v->gate.ios);
 	v->memory = gw_calloc(BOOT_BLOCKS + 1, CSV_BLOCK_BYTES);
 	if (v->memory != NULL) {
 		v->blocks = v->memory + (CSV_BLOCK_BYTES - (uintptr_t)v->memory % CSV_BLOCK_BYTES);
@@ -605,12 +645,13 @@ int volume_create(struct csv_daemon *d, const struct csv_daemon_volume *cfg,
 	return 0;
 }
 
-void volume_destroy(struct csv_volume *v)
+void volume_end(struct csv_volume *v)
 {
-	if (v == NULL) {
+	v->gone = true;
+	if (v->ended) {
 		return;
 	}
-	v->gone = true;
+	v->ended = true;
 	mounted_lose(v);
 	coordinator_stop(v);
 	serve_drop_all(v);
@@ -618,6 +659,22 @@ void volume_destroy(struct csv_volume *v)
 		reach_drop(v, clock_boot_ns(), "the volume is closed");
 	}
 	forget_requests(v, -ENOTCONN);
+	reserve_destroy(v->reserve);
+	v->reserve = NULL;
+	csv_slot_io_stop(v->slot);
+}
+
+bool volume_is_idle(const struct csv_volume *v)
+{
+	return disk_is_idle(v->disk) && csv_slot_io_idle(v->slot);
+}
+
+void volume_destroy(struct csv_volume *v)
+{
+	if (v == NULL) {
+		return;
+	}
+	volume_end(v);
 	close_all(v);
 	loop_timer_del(v->work);
 	list_del(&v->link);

@@ -10,10 +10,11 @@
  * layout of the file, the rights of this node (looked at before every submission), conversion of
  * unwritten extents, and I/O through another node while the path to the LUN is lost.
  *
- * Rights: nothing is submitted unless now < rights.until_ns and nobody presented a token greater
- * than ours. What was submitted in time may complete later; csv_data_stats says how much is in
- * flight. (A thread that is frozen between look and submission is caught by what stands behind
- * leases: keys on the LUN, or the watchdog; docs/safety.md.)
+ * Rights: nothing is submitted unless now < rights.until_ns (through another node:
+ * redirect_until_ns) and nobody presented a token greater than ours. What was submitted in time may
+ * complete later; csv_data_stats says how much is in flight. (A thread that is frozen between look
+ * and submission is caught by what stands behind leases: keys on the LUN, or the watchdog;
+ * docs/safety.md.)
  *
  * Unwritten extents read as zero, whatever the device says. Written parts of them are "fresh" until
  * the provider has converted them: a flush first flushes the device, then converts, then is
@@ -59,7 +60,8 @@ struct csv_data_ask {
 	enum csv_data_what what;
 	enum blk_op op;     /* REDIRECT: READ, WRITE or FLUSH (no range) */
 	uint32_t iov_count; /* REDIRECT */
-	bool write;         /* LAYOUT: to be written, so no holes at file_bytes */
+	bool write;         /* LAYOUT: to be written */
+	bool hole;          /* LAYOUT, write: file_bytes is known to be a hole, and must be none */
 	uint64_t id;        /* REDIRECT: of the operation; the same whenever it is tried again, so
 	                        * that it is carried out once. Unique per device opened */
 	uint64_t file_bytes;
@@ -73,7 +75,13 @@ struct csv_data_ask {
 /* What this node may do now. */
 struct csv_data_rights {
 	uint64_t until_ns; /* CLOCK_BOOTTIME: nothing is submitted from then on; 0 = none */
-	uint64_t token;    /* the greatest that the volume acknowledged for this file */
+	/* Likewise for what goes through another node, which judges itself; less than until_ns
+	 * counts as until_ns. Without a lease of its own a node goes on that way. */
+	uint64_t redirect_until_ns;
+	uint64_t token; /* the greatest that the volume acknowledged for this file */
+	/* The device does not answer this node, as others of it know: nothing is sent there that
+	 * would hang as well, as long as there is another node to go through. */
+	bool hangs;
 };
 
 enum csv_data_state { CSV_DATA_DIRECT, CSV_DATA_REDIRECTED, CSV_DATA_PAUSED, CSV_DATA_DEAD };
@@ -93,8 +101,8 @@ struct csv_data_ops {
 	/*
 	 * Begin; answer with csv_data_answer() from the ring's dispatch, not from inside, and in
 	 * bounded time. Results: 0; -EAGAIN, -ENOTCONN,
-	 * -EHOSTUNREACH, -ETIMEDOUT: not now, it is asked again; -ESTALE: fenced; -ENOSPC; others
-	 * become -EIO.
+	 * -EHOSTUNREACH, -ETIMEDOUT: not now, it is asked again; -ESTALE: fenced; -ENOSPC; -EROFS;
+	 * others become -EIO.
 	 */
 	void (*ask)(void *arg, struct csv_data_ask *ask);
 	/* Cheap: called for every request. */
@@ -135,6 +143,10 @@ void csv_data_answer(struct csv_data_ask *ask, int result, const struct csv_layo
 /* csv_data_kick() - rights or connections changed: look at once at what waits. */
 void csv_data_kick(struct blk *blk);
 
+/* csv_data_idle() - nothing is under way, on the device or with the provider: to close it now does
+ * not wait for them. */
+bool csv_data_idle(const struct blk *blk);
+
 /*
  * csv_data_recall() - forget the layout of [@from_bytes, @to_bytes): requests are held up, what is
  * in flight ends, what is fresh is converted; then @fn is called and requests go on (and ask
@@ -143,6 +155,19 @@ void csv_data_kick(struct blk *blk);
  */
 MUST_USE int csv_data_recall(struct blk *blk, uint64_t from_bytes, uint64_t to_bytes,
                              void (*fn)(void *arg), void *arg);
+
+/*
+ * csv_data_written() - what of [@from_bytes, @to_bytes) is known to be written: it is read and
+ * overwritten in place until it is recalled.
+ * @fn: for each piece, ascending; false ends it. The first may begin before @from_bytes.
+ */
+void csv_data_written(const struct blk *blk, uint64_t from_bytes, uint64_t to_bytes,
+                      bool (*fn)(void *arg, uint64_t file_bytes, uint64_t device_bytes,
+                                 uint64_t len_bytes),
+                      void *arg);
+
+/* csv_data_align() - of memory, for direct I/O on its device: power of two, up to 4096. */
+uint32_t csv_data_align(const struct blk *blk);
 
 struct csv_data_stats {
 	enum csv_data_state state;
@@ -154,10 +179,12 @@ struct csv_data_stats {
 	uint64_t fresh_bytes; /* written and not converted */
 	uint64_t direct;      /* transfers */
 	uint64_t redirected;
-	uint64_t layouts; /* asked for */
+	uint32_t elsewhere; /* requests that another node may have */
+	uint64_t layouts;   /* asked for */
 	uint64_t conversions;
 	uint64_t path_losses;
 	uint64_t late; /* direct transfers that ended after the rights had */
+	bool hangs;    /* the kernel has had one for hang_ns */
 };
 
 void csv_data_get_stats(const struct blk *blk, struct csv_data_stats *out);

@@ -62,6 +62,11 @@ bool data_is_for_now(int result)
 	       result == -ETIMEDOUT;
 }
 
+int data_redirect_result(int result)
+{
+	return result == -ENOSPC || result == -EROFS ? result : -EIO;
+}
+
 /* ---- states ---- */
 
 static bool data_waits_long(const struct csv_data *d)
@@ -95,6 +100,12 @@ void data_update(struct csv_data *d)
 	}
 }
 
+/* It would hang, as others do, and need not. */
+static bool is_shut(const struct csv_data *d, const struct csv_data_rights *rights, uint64_t now_ns)
+{
+	return rights->hangs && d->cfg.ops->redirects && now_ns < rights->redirect_until_ns;
+}
+
 bool data_may(struct csv_data *d, uint64_t *now_ns)
 {
 	struct csv_data_rights rights = {0};
@@ -106,7 +117,28 @@ bool data_may(struct csv_data *d, uint64_t *now_ns)
 		return false;
 	}
 	d->until_ns = rights.until_ns;
-	return *now_ns < rights.until_ns;
+	if (*now_ns < rights.until_ns) {
+		if (is_shut(d, &rights, *now_ns)) {
+			data_lose_path(d, CSV_DATA_HANG);
+		}
+		return true;
+	}
+	if (!d->cfg.ops->redirects || *now_ns >= rights.redirect_until_ns) {
+		return false;
+	}
+	data_lose_path(d, CSV_DATA_RIGHTS); /* not on our own path */
+	return true;
+}
+
+/* Is it allowed at all? A path that may not be used is not back. */
+static bool may_directly(struct csv_data *d)
+{
+	struct csv_data_rights rights = {0};
+	uint64_t now;
+
+	d->cfg.ops->rights(d->cfg.arg, &rights);
+	now = d->cfg.now_ns();
+	return now < rights.until_ns && !is_shut(d, &rights, now);
 }
 
 void data_lose_path(struct csv_data *d, enum csv_data_reason why)
@@ -154,7 +186,8 @@ static void probe_done(struct uring_op *op, int32_t res, bool more)
 	}
 	d->probes_good++;
 	/* As long as something hangs there the way is not good. */
-	if (d->probes_good >= DATA_PROBES_GOOD && d->lost && list_empty(&d->flying)) {
+	if (d->probes_good >= DATA_PROBES_GOOD && d->lost && list_empty(&d->flying) &&
+	    may_directly(d)) {
 		d->lost = false;
 		data_go_all(d, &d->stalled);
 		data_update(d);
@@ -171,12 +204,17 @@ static void probe(struct csv_data *d)
 	                             d->cfg.probe_bytes) == 0;
 }
 
-static void look_for_hangs(struct csv_data *d, uint64_t now)
+static bool something_hangs(const struct csv_data *d, uint64_t now)
 {
 	struct list *first = list_first(&d->flying);
 
-	if (first != NULL &&
-	    now - list_entry(first, struct data_req, link)->began_ns >= d->cfg.hang_ns) {
+	return first != NULL &&
+	       now - list_entry(first, struct data_req, link)->began_ns >= d->cfg.hang_ns;
+}
+
+static void look_for_hangs(struct csv_data *d, uint64_t now)
+{
+	if (something_hangs(d, now)) {
 		data_lose_path(d, CSV_DATA_HANG);
 	}
 }
@@ -280,7 +318,7 @@ void data_recall_step(struct csv_data *d)
 		return;
 	}
 	if (data_map_drop(&d->map, d->recall_from, d->recall_to) != 0) {
-		data_map_evict(&d->map); /* no room to split one: forget what can be */
+		data_map_evict(&d->map, true); /* no room to split one: forget what can be */
 		if (data_map_drop(&d->map, d->recall_from, d->recall_to) != 0) {
 			CHECK(data_map_drop(&d->map, 0, UINT64_MAX) == 0);
 		}
@@ -309,6 +347,31 @@ int csv_data_recall(struct blk *blk, uint64_t from_bytes, uint64_t to_bytes, voi
 	data_kick(d);
 	data_tick_arm(d);
 	return 0;
+}
+
+void csv_data_written(const struct blk *blk, uint64_t from_bytes, uint64_t to_bytes,
+                      bool (*fn)(void *arg, uint64_t file_bytes, uint64_t device_bytes,
+                                 uint64_t len_bytes),
+                      void *arg)
+{
+	const struct data_map *m = &data_of(blk)->map;
+
+	for (uint32_t i = 0; i < m->count; i++) {
+		const struct data_extent *e = &m->at[i];
+
+		if (e->file >= to_bytes) {
+			break;
+		}
+		if (e->kind == DATA_WRITTEN && e->file + e->len > from_bytes &&
+		    !fn(arg, e->file, e->device, e->len)) {
+			break;
+		}
+	}
+}
+
+uint32_t csv_data_align(const struct blk *blk)
+{
+	return data_of(blk)->mem_align;
 }
 
 /* ---- the device ---- */
@@ -365,6 +428,14 @@ static int data_close(struct blk *blk, struct errbuf *eb)
 	return err;
 }
 
+bool csv_data_idle(const struct blk *blk)
+{
+	const struct csv_data *d = data_of(blk);
+
+	return !d->round && !d->recall && !d->kicked && !asks_under_way(d) && !d->probing &&
+	       d->busy == 0;
+}
+
 static const struct blk_ops data_blk_ops = {
 	.name = "csv",
 	.submit = data_submit,
@@ -410,9 +481,11 @@ void csv_data_get_stats(const struct blk *blk, struct csv_data_stats *out)
 	out->reason = d->reason;
 	out->since_ns = d->since_ns;
 	out->in_flight = d->direct_busy;
+	out->elsewhere = d->busy - d->direct_busy + (d->round && !d->round_direct ? 1 : 0);
 	out->extents = d->map.count;
 	out->fresh_bytes = d->map.bytes[DATA_FRESH] + d->map.bytes[DATA_TURNING];
 	out->waiting = d->waiters;
+	out->hangs = something_hangs(d, d->cfg.now_ns());
 }
 
 /* ---- open ---- */

@@ -2,7 +2,8 @@
 #ifndef CSV_DATA_DATA_INT_H
 #define CSV_DATA_DATA_INT_H
 
-/* data_int - shared by data.c (life, states), io.c (requests), flush.c (rounds), map.c. */
+/* data_int - shared by data.c (life, states), io.c (requests), layout.c, flush.c (rounds) and
+ * map.c. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +11,7 @@
 #include "base/list.h"
 #include "csv/data/csv_data.h"
 
+#define DATA_REDIRECT_BYTES (256u << 10) /* at a time through another node */
 #define DATA_BLOCK_BYTES 4096u
 #define DATA_BOUNCE_COUNT 4u
 #define DATA_BOUNCE_BYTES (128u << 10)
@@ -42,6 +44,8 @@ struct data_map {
 	uint32_t count;
 	uint32_t max;
 	uint64_t bytes[DATA_WRITTEN + 1]; /* of each kind */
+	uint64_t turned;                  /* how often something became written */
+	uint64_t forgotten;               /* @turned, when that was last forgotten */
 };
 
 /* data_map_find() - what is at @file, from there on. -ENXIO nothing known. */
@@ -53,8 +57,8 @@ MUST_USE int data_map_put(struct data_map *m, const struct data_extent *e);
 MUST_USE int data_map_learn(struct data_map *m, const struct data_extent *e, uint32_t room);
 /* data_map_drop() - forget [from, to). -ENOSPC it would split one and there is no room. */
 MUST_USE int data_map_drop(struct data_map *m, uint64_t from, uint64_t to);
-/* data_map_evict() - forget holes and what is written. */
-void data_map_evict(struct data_map *m);
+/* data_map_evict() - forget holes and what is written, and with @unwritten what is not as well. */
+void data_map_evict(struct data_map *m, bool unwritten);
 /* data_map_turn() - all extents of kind @from become @to. */
 void data_map_turn(struct data_map *m, enum data_kind from, enum data_kind to);
 /* data_map_next() - the first extent of @kind, with its direct successors of that kind in the file.
@@ -142,6 +146,7 @@ struct csv_data {
 
 	struct csv_data_ask layouts[DATA_LAYOUT_ASKS];
 	bool layout_busy[DATA_LAYOUT_ASKS];
+	uint64_t layout_turned[DATA_LAYOUT_ASKS]; /* map.turned then */
 	struct data_fill fills[DATA_FILLS];
 	uint64_t next_id;
 
@@ -165,6 +170,7 @@ struct csv_data {
 	struct uring_op probe;
 	bool probing;
 	uint32_t probes_good;
+	bool lost_unsaid; /* a flush failed that nobody had asked for: the next one says it */
 	uint8_t *probe_page;
 	uint8_t *zero_page;
 	struct iovec zero_iov[DATA_ZERO_IOVS];
@@ -174,20 +180,29 @@ struct csv_data {
 	struct csv_data_stats stats;
 };
 
+/* layout.c */
+/* data_want_layout() - @r goes on when it is known what is at @at. @hole: that is a hole. */
+void data_want_layout(struct csv_data *d, struct data_req *r, uint64_t at, bool write, bool hole);
+void data_layout_done(struct csv_data *d, struct csv_data_ask *ask, int result,
+                      const struct csv_layout_lease *lease);
+/* data_fail_range() - who waits for something in the range of @ask gets @result. */
+void data_fail_range(struct csv_data *d, const struct csv_data_ask *ask, int result);
+
 /* io.c */
 void data_submit(struct blk *blk, struct blk_req *req);
 void data_go(struct csv_data *d, struct data_req *r);
 void data_go_all(struct csv_data *d, struct list *from);
 void data_finish(struct csv_data *d, struct data_req *r, int result);
 void data_stall(struct csv_data *d, struct data_req *r, enum csv_data_reason why);
+void data_stall_all(struct csv_data *d, struct list *from, enum csv_data_reason why);
+/* data_poke_recall() - perhaps nothing stands in a recall's way any more. */
+void data_poke_recall(struct csv_data *d);
 void data_fail_all(struct csv_data *d, struct list *from, int result);
 /* data_kick() - look at the lists from the next dispatch: nothing calls itself in circles. */
 void data_kick(struct csv_data *d);
 void data_kicked(struct uring_op *op, int32_t res, bool more);
 void data_redirect_done(struct csv_data *d, struct data_req *r, int result);
 void data_resize_done(struct csv_data *d, struct data_req *r, int result);
-void data_layout_done(struct csv_data *d, struct csv_data_ask *ask, int result,
-                      const struct csv_layout_lease *lease);
 void data_fill_done(struct csv_data *d, struct data_fill *f, int result, bool direct);
 
 /* flush.c */
@@ -196,8 +211,8 @@ void data_round_start(struct csv_data *d);
 void data_round_answer(struct csv_data *d, int result);
 
 /* data.c */
-/* data_may() - rights for a submission now. @now_ns: out. False: stall for CSV_DATA_RIGHTS, or it
- * is dead now. */
+/* data_may() - rights for a submission now, on our own path unless d->lost (look after this call).
+ * @now_ns: out. False: stall for CSV_DATA_RIGHTS, or it is dead now. */
 bool data_may(struct csv_data *d, uint64_t *now_ns);
 void data_lose_path(struct csv_data *d, enum csv_data_reason why);
 void data_die(struct csv_data *d);
@@ -209,5 +224,8 @@ void data_update(struct csv_data *d);
 int data_result(int32_t res);
 bool data_is_path_error(int32_t res);
 bool data_is_for_now(int result);
+
+/* What an answer of another node that will not change means for who asked. */
+int data_redirect_result(int result);
 
 #endif

@@ -17,6 +17,10 @@ static void round_end(struct csv_data *d, int result)
 {
 	struct list done;
 
+	if (result == 0 && d->lost_unsaid && !list_empty(&d->round_now)) {
+		d->lost_unsaid = false;
+		result = -EIO;
+	}
 	list_init(&done);
 	list_splice_tail(&done, &d->round_now);
 	data_map_turn(&d->map, DATA_TURNING, DATA_FRESH); /* what is left of it */
@@ -66,6 +70,26 @@ static void round_convert(struct csv_data *d)
 	d->cfg.ops->ask(d->cfg.arg, &d->round_ask);
 }
 
+/*
+ * The device did not make durable what it had taken, and need not have it any more: the next flush
+ * may well succeed, and saves nothing of that. So all who wait hear it; or the next who asks. What
+ * is fresh stays fresh: it may be written again.
+ */
+static void round_lost(struct csv_data *d, int32_t res)
+{
+	d->lost_unsaid = d->lost_unsaid || list_empty(&d->round_now);
+	if (data_is_path_error(res)) {
+		data_lose_path(d, CSV_DATA_PATH);
+	}
+	round_end(d, data_result(res));
+}
+
+/* Errors that say that the way there is gone, and nothing about what is there. */
+static bool is_way_only(int32_t res)
+{
+	return data_is_path_error(res) && res != -EIO;
+}
+
 static void round_sync_done(struct uring_op *op, int32_t res, bool more)
 {
 	struct csv_data *d = op->arg;
@@ -79,11 +103,11 @@ static void round_sync_done(struct uring_op *op, int32_t res, bool more)
 	} else if (res == -EBADE) {
 		data_die(d);
 		round_end(d, -ESTALE);
-	} else if (data_is_path_error(res)) {
+	} else if (is_way_only(res)) {
 		data_lose_path(d, CSV_DATA_PATH);
 		round_sync(d);
 	} else if (res < 0) {
-		round_end(d, data_result(res));
+		round_lost(d, res);
 	} else {
 		round_convert(d);
 	}
@@ -144,7 +168,8 @@ void data_round_answer(struct csv_data *d, int result)
 	} else if (data_is_for_now(result)) {
 		round_stall(d, convert ? CSV_DATA_META : CSV_DATA_PATH);
 	} else {
-		round_end(d, result == -ENOSPC ? -ENOSPC : -EIO);
+		d->lost_unsaid = d->lost_unsaid || (!convert && list_empty(&d->round_now));
+		round_end(d, data_redirect_result(result));
 	}
 }
 

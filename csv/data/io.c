@@ -101,7 +101,7 @@ void data_kick(struct csv_data *d)
 	}
 }
 
-static void data_poke_recall(struct csv_data *d)
+void data_poke_recall(struct csv_data *d)
 {
 	if (d->recall) {
 		data_kick(d);
@@ -163,7 +163,7 @@ static void data_unwait(struct csv_data *d, struct data_req *r)
 	}
 }
 
-static void data_stall_all(struct csv_data *d, struct list *from, enum csv_data_reason why)
+void data_stall_all(struct csv_data *d, struct list *from, enum csv_data_reason why)
 {
 	for (struct list *link = list_pop(from); link != NULL; link = list_pop(from)) {
 		data_stall(d, list_entry(link, struct data_req, link), why);
@@ -199,144 +199,6 @@ static void data_finish_now(struct csv_data *d, struct data_req *r, int result)
 	data_give_bounce(d, r);
 	data_unwait(d, r);
 	blk_complete(&d->blk, r->req, result);
-}
-
-/* ---- layouts ---- */
-
-static void data_want_layout(struct csv_data *d, struct data_req *r, uint64_t at, bool write)
-{
-	struct csv_data_ask *ask = NULL;
-	uint64_t end = (d->size_bytes + DATA_BLOCK_BYTES - 1) / DATA_BLOCK_BYTES * DATA_BLOCK_BYTES;
-
-	list_add_tail(&d->waiting, &r->link);
-	for (uint32_t i = 0; i < DATA_LAYOUT_ASKS; i++) {
-		struct csv_data_ask *a = &d->layouts[i];
-
-		if (!d->layout_busy[i]) {
-			ask = a;
-		} else if (at >= a->file_bytes && at - a->file_bytes < a->len_bytes &&
-		           (a->write || !write)) {
-			return; /* asked for already */
-		}
-	}
-	if (ask == NULL) {
-		return; /* looked at again with the next answer */
-	}
-	d->layout_busy[ask - d->layouts] = true;
-	d->stats.layouts++;
-	*ask = (struct csv_data_ask){
-		.what = CSV_DATA_LAYOUT,
-		.write = write,
-		.file_bytes = at - at % DATA_BLOCK_BYTES,
-		.data = d,
-	};
-	ask->len_bytes = end - ask->file_bytes;
-	if (ask->len_bytes > d->cfg.ahead_bytes) {
-		ask->len_bytes = d->cfg.ahead_bytes;
-	}
-	d->cfg.ops->ask(d->cfg.arg, ask);
-}
-
-static int data_learn(struct csv_data *d, const struct csv_layout_lease *lease)
-{
-	struct csv_layout_extent e;
-	int err = 0;
-
-	for (uint64_t at = lease->from_bytes; err == 0 && at < lease->to_bytes;
-	     at += e.length_bytes) {
-		err = csv_layout_lease_find(lease, at, &e);
-		if (err != 0) {
-			break;
-		}
-
-		const struct data_extent known = {
-			.file = at,
-			.device = e.device_bytes,
-			.len = e.length_bytes,
-			.kind = e.device_bytes == UINT64_MAX ? DATA_HOLE
-		                : e.unwritten                ? DATA_UNWRITTEN
-		                                             : DATA_WRITTEN,
-		};
-
-		/* What is being written now will need its room. */
-		err = data_map_learn(&d->map, &known, 2 * (d->unwritten_busy + DATA_FILLS));
-	}
-	return err;
-}
-
-/* -ENOSPC: of the map. */
-static int data_accept(struct csv_data *d, const struct csv_data_ask *ask,
-                       const struct csv_layout_lease *lease)
-{
-	struct data_extent e;
-	int err;
-
-	if (lease == NULL || !csv_layout_lease_valid(lease) || (ask->write && !lease->write)) {
-		return -EIO;
-	}
-	err = data_learn(d, lease);
-	if (err == -ENOSPC) {
-		data_map_evict(&d->map);
-		err = data_learn(d, lease);
-	}
-	/* Useful? Or we would ask for ever. */
-	if (data_map_find(&d->map, ask->file_bytes, &e) != 0 ||
-	    (ask->write && e.kind == DATA_HOLE)) {
-		return err != 0 ? err : -EIO;
-	}
-	return 0;
-}
-
-/* Who waits for something in the range of @ask gets @result, the others go on. */
-static void data_fail_range(struct csv_data *d, const struct csv_data_ask *ask, int result)
-{
-	struct list ready;
-
-	list_init(&ready);
-	list_splice_tail(&ready, &d->waiting);
-	for (struct list *link = list_pop(&ready); link != NULL; link = list_pop(&ready)) {
-		struct data_req *r = list_entry(link, struct data_req, link);
-		uint64_t at = r->req->offset_bytes + r->done_bytes;
-
-		if (at >= ask->file_bytes && at - ask->file_bytes < ask->len_bytes &&
-		    (r->req->op == BLK_WRITE) == ask->write) {
-			data_finish(d, r, result);
-		} else {
-			data_go(d, r);
-		}
-	}
-}
-
-void data_layout_done(struct csv_data *d, struct csv_data_ask *ask, int result,
-                      const struct csv_layout_lease *lease)
-{
-	const struct csv_data_ask was = *ask;
-
-	d->layout_busy[ask - d->layouts] = false;
-	if (d->dead) {
-		data_fail_all(d, &d->waiting, -ESTALE);
-		return;
-	}
-	if (result == -ESTALE) {
-		data_die(d);
-		return;
-	}
-	if (result == 0) {
-		result = data_accept(d, &was, lease);
-		if (result == -ENOSPC) { /* all that is known is fresh: make it written */
-			d->want_round = true;
-			data_kick(d);
-			result = -EAGAIN;
-		}
-	}
-	if (result == 0) {
-		data_go_all(d, &d->waiting);
-	} else if (data_is_for_now(result)) {
-		data_stall_all(d, &d->waiting, CSV_DATA_META);
-	} else {
-		data_fail_range(d, &was, result == -ENOSPC ? -ENOSPC : -EIO);
-	}
-	data_poke_recall(d);
 }
 
 /* ---- blocks that are written in part ---- */
@@ -634,7 +496,7 @@ void data_redirect_done(struct csv_data *d, struct data_req *r, int result)
 		           (r->req->op != BLK_READ && result != -EAGAIN && result != -EHOSTUNREACH);
 		data_stall(d, r, CSV_DATA_PATH);
 	} else {
-		data_finish(d, r, -EIO);
+		data_finish(d, r, data_redirect_result(result));
 	}
 	data_poke_recall(d);
 }
@@ -698,6 +560,9 @@ static void data_transfer(struct csv_data *d, struct data_req *r, const struct d
 		}
 		return;
 	}
+	if ((d->lost || r->doubt) && limit > DATA_REDIRECT_BYTES) {
+		limit = DATA_REDIRECT_BYTES;
+	}
 	/* What has an id is the same piece again, or another operation. */
 	if (r->id != 0 && limit >= r->piece_bytes) {
 		limit = r->piece_bytes;
@@ -736,10 +601,10 @@ static bool data_room(struct csv_data *d)
 {
 	uint32_t need = 2 * (d->unwritten_busy + DATA_FILLS + 2);
 
-	if (d->map.count + need <= d->map.max) {
-		return true;
+	/* Small writes cut what is unwritten in pieces: it is asked for again, too. */
+	for (uint32_t i = 0; i < 2 && d->map.count + need > d->map.max; i++) {
+		data_map_evict(&d->map, i != 0);
 	}
-	data_map_evict(&d->map);
 	if (d->map.count + need <= d->map.max) {
 		return true;
 	}
@@ -760,8 +625,12 @@ static bool data_go_piece(struct csv_data *d, struct data_req *r)
 		data_end(d, r, false);
 		return false;
 	}
-	if (data_map_find(&d->map, at, &e) != 0 || (e.kind == DATA_HOLE && req->op == BLK_WRITE)) {
-		data_want_layout(d, r, at, req->op == BLK_WRITE);
+	if (data_map_find(&d->map, at, &e) != 0) {
+		data_want_layout(d, r, at, req->op == BLK_WRITE, false);
+		return false;
+	}
+	if (e.kind == DATA_HOLE && req->op == BLK_WRITE) {
+		data_want_layout(d, r, at, true, true);
 		return false;
 	}
 	left = left < e.len ? left : e.len;

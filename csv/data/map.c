@@ -191,12 +191,14 @@ int data_map_learn(struct data_map *m, const struct data_extent *e, uint32_t roo
 	return err;
 }
 
-void data_map_evict(struct data_map *m)
+void data_map_evict(struct data_map *m, bool unwritten)
 {
 	uint32_t kept = 0;
 
+	m->forgotten = m->turned;
 	for (uint32_t i = 0; i < m->count; i++) {
-		if (m->at[i].kind == DATA_WRITTEN || m->at[i].kind == DATA_HOLE) {
+		if (m->at[i].kind == DATA_WRITTEN || m->at[i].kind == DATA_HOLE ||
+		    (unwritten && m->at[i].kind == DATA_UNWRITTEN)) {
 			m->bytes[m->at[i].kind] -= m->at[i].len;
 		} else {
 			m->at[kept++] = m->at[i];
@@ -251,6 +253,7 @@ void data_map_settle(struct data_map *m, uint64_t file, uint64_t len)
 			m->bytes[DATA_TURNING] -= m->at[i].len;
 			m->bytes[DATA_WRITTEN] += m->at[i].len;
 			m->at[i].kind = DATA_WRITTEN;
+			m->turned++;
 		}
 		if (!join(m, i)) {
 			i++;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/errbuf.h"
+#include "base/fmt.h"
 #include "csv/format/csv_format.h"
 
 #define AREA_UNITS_MAX 256u        /* more than a volume's coordinator writes in minutes */
@@ -77,13 +78,14 @@ static int place(uint64_t size, uint64_t area_blocks, uint64_t pool_blocks, stru
 
 int csv_layout_make(const struct csv_layout_cfg *cfg, struct csv_layout *out, struct errbuf *eb)
 {
+	char size[FMT_MAX];
 	uint64_t units = cfg->size_bytes / CSV_UNIT_BYTES;
 	uint64_t area = clamp(units / 1024, 1, 32);
 	uint64_t pool = clamp(units / 1024, POOL_UNITS_MIN, POOL_UNITS_MAX);
 
 	if (cfg->size_bytes < CSV_SIZE_MIN_BYTES || units > CSV_SIZE_MAX_BYTES / CSV_UNIT_BYTES) {
-		errbuf_set(eb, -EINVAL, "a volume has 64 MiB to 256 TiB, not %" PRIu64 " bytes",
-		           cfg->size_bytes);
+		errbuf_set(eb, -EINVAL, "a volume has 64 MiB to 256 TiB, not %s",
+		           fmt_size(cfg->size_bytes, size));
 		return -EINVAL;
 	}
 	if (cfg->area_bytes != 0) {

@@ -7,8 +7,9 @@
  * verified, carrying csv_msg messages; on an event loop.
  *
  * The peer is hostile until its certificate was verified, and not trusted afterwards: a message
- * that does not decode ends the connection, memory is bounded, and who does not read its answers is
- * not read from either. Nothing blocks.
+ * that does not decode ends the connection, memory is bounded, and the end that accepted does not
+ * read from a peer that does not read its answers. (The end that dialled always reads.) Nothing
+ * blocks.
  *
  *	DIALLING -> HANDSHAKE -> OPEN -> (closed() is called, once) -> gone
  *	accepted ------^
@@ -28,7 +29,7 @@ struct errbuf;
 struct loop;
 
 #define CSV_LINK_QUEUE_MAX (4u << 20)     /* [bytes] to be sent; more means that nobody reads */
-#define CSV_LINK_QUEUE_HIGH (256u << 10)  /* from here on the peer is not read from */
+#define CSV_LINK_QUEUE_HIGH (256u << 10)  /* from here on who accepted reads nothing */
 #define CSV_LINK_CONNECT_NS 5000000000ull /* to connect, and for the handshake */
 
 struct csv_link_ops {

@@ -269,12 +269,19 @@ static int fill_in(struct csv_link *l)
 	return 1;
 }
 
+/* If both waited for the other to read first, both would wait for ever. What the end that dialled
+ * gets is bounded by what it asks for. */
+static bool peer_should_read(const struct csv_link *l)
+{
+	return l->role == TLS_SERVER && l->out_len > CSV_LINK_QUEUE_HIGH;
+}
+
 /* Until there is nothing, it is somebody else's turn, or the peer should read first. */
 static int receive(struct csv_link *l)
 {
 	l->read_waits = 0;
 	for (uint32_t i = 0; l->phase == OPEN && !l->dead;) {
-		if (l->out_len > CSV_LINK_QUEUE_HIGH) {
+		if (peer_should_read(l)) {
 			l->stats.held_up++;
 			return 0; /* when it is sent, flush_out() comes back here */
 		}

@@ -178,6 +178,13 @@ void csv_lock_tick(struct csv_lock *l, uint64_t now_ns);
 /* csv_lock_next_ns() - when csv_lock_tick() has something to do; UINT64_MAX = not by itself. */
 uint64_t csv_lock_next_ns(const struct csv_lock *l);
 
+/* csv_lock_postpone() - the caller could not listen for @by_ns: what is due is so later by that. */
+void csv_lock_postpone(struct csv_lock *l, uint64_t by_ns);
+
+/* csv_lock_overdue() - the newest run of @node that CSV_LOCK_FENCE was said of, and that still has
+ * not released it; 0 = none. */
+uint64_t csv_lock_overdue(const struct csv_lock *l, uint32_t node);
+
 enum csv_lock_action_type {
 	CSV_LOCK_GRANTED, /* what waited; mode, arg */
 	CSV_LOCK_NOTICE,  /* somebody waits for @mode, and this lock is in the way */

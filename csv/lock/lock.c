@@ -328,9 +328,39 @@ void csv_lock_tick(struct csv_lock *l, uint64_t now_ns)
 	while ((k = due(l, &l->revoked)) != NULL) {
 		list_del(&k->timer);
 		k->say_fence = true;
+		k->overdue = true;
+		k->client->overdue++;
+		l->overdue++;
 		l->stats.fences++;
 		order_say(l, k);
 	}
+}
+
+void csv_lock_postpone(struct csv_lock *l, uint64_t by_ns)
+{
+	struct list *timers[] = {&l->noticed, &l->revoked};
+
+	for (uint32_t i = 0; i < ARRAY_LEN(timers); i++) {
+		list_for_each(link, timers[i])
+		{
+			list_entry(link, struct lock, timer)->due_ns += by_ns;
+		}
+	}
+}
+
+uint64_t csv_lock_overdue(const struct csv_lock *l, uint32_t node)
+{
+	uint64_t run = 0;
+
+	for (uint32_t i = 0; l->overdue != 0 && i < CSV_LOCK_CLIENTS_MAX; i++) {
+		const struct client *c = &l->clients[i];
+
+		if (c->count != 0 && c->overdue != 0 && c->owner.node == node &&
+		    c->owner.incarnation > run) {
+			run = c->owner.incarnation;
+		}
+	}
+	return run;
 }
 
 uint64_t csv_lock_next_ns(const struct csv_lock *l)

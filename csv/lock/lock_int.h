@@ -29,6 +29,7 @@ struct client {
 	struct csv_lock_owner owner;
 	struct list locks; /* struct lock by of_client */
 	uint32_t count;    /* 0 = free */
+	uint32_t overdue;  /* of them: revoked, and not released within fence_ns */
 };
 
 struct lock {
@@ -49,6 +50,7 @@ struct lock {
 	bool say_granted;
 	bool say_revoke;
 	bool say_fence;
+	bool overdue;     /* REVOKED: counted in client.overdue */
 	bool in_the_way;  /* found by order_settle() */
 	uint64_t visited; /* by the last search that came here */
 	struct list in_granted;
@@ -74,6 +76,7 @@ struct csv_lock {
 	struct client clients[CSV_LOCK_CLIENTS_MAX];
 	struct list noticed; /* struct lock by timer: next due first */
 	struct list revoked;
+	uint32_t overdue; /* of all clients */
 	struct list actions;
 	uint64_t searches;
 	struct csv_lock_stats stats;

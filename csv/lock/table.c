@@ -166,6 +166,8 @@ void table_remove(struct csv_lock *l, struct lock *k)
 	list_del(&k->of_client);
 	list_del(&k->timer);
 	list_del(&k->action);
+	k->client->overdue -= k->overdue ? 1 : 0;
+	l->overdue -= k->overdue ? 1 : 0;
 	if (--k->client->count == 0) {
 		l->stats.clients--;
 	}

@@ -23,8 +23,10 @@
  *
  * Between nodes: a file that is open for writing here (an open with CSV_LOCK_WRITE that lets others
  * read and delete) is refused for writing elsewhere (-EBUSY, after a second of trying), so that its
- * size and times may be kept here until they are flushed. close() and fsync() make what was written
- * durable and visible to other nodes; who opens a file there later sees it.
+ * size and times may be kept here until they are flushed. Who frees blocks that a user of
+ * csv_mount_attach() has not given back after CSV_MOUNT_SLOW_NS gets -EBUSY too. close() and
+ * fsync() make what was written durable and visible to other nodes; who opens a file there later
+ * sees it.
  *
  * Nothing is cached by the kernel: direct I/O, and with more than one node names and attributes are
  * asked for each time. (cfg.alone: the kernel may keep names and attributes.)
@@ -39,6 +41,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/shared_file.h"
 #include "csv/data/csv_data.h"
 #include "csv/layout/csv_layout.h"
 #include "csv/meta/csv_meta.h"
@@ -51,6 +54,7 @@ struct uring;
 #define CSV_MOUNT_REQUESTS 128u /* of the kernel, under way; more wait in the kernel */
 #define CSV_MOUNT_ASKS 1024u
 #define CSV_MOUNT_PATIENCE_NS 3000000000ull
+#define CSV_MOUNT_SLOW_NS 10000000000ull
 
 enum csv_mount_what {
 	/* @op says what: LOOKUP, GETATTR, SETATTR, CREATE, MKDIR, UNLINK, RMDIR, RENAME, LIST,
@@ -129,6 +133,10 @@ struct csv_mount_cfg {
 	uint64_t probe_bytes; /* csv_data_cfg.probe_bytes */
 	uint32_t files_max;   /* open at a time; 0 = 1024 */
 	uint64_t patience_ns; /* 0 = CSV_MOUNT_PATIENCE_NS */
+	uint64_t slow_ns;     /* 0 = CSV_MOUNT_SLOW_NS */
+	/* Where the bytes of the device are that mark who does I/O of his own there: of this node
+	 * alone, CSV_MOUNT_MARKS of them. */
+	uint64_t marks_bytes;
 	bool read_only;
 	bool alone; /* nobody else changes this volume as long as it is mounted */
 	/* 0 = mount at @path; else a connection that speaks FUSE; duplicated (tests). */
@@ -166,6 +174,18 @@ void csv_mount_recall(struct csv_mount *m, uint64_t lease);
  */
 void csv_mount_lost(struct csv_mount *m, uint64_t number);
 
+#define CSV_MOUNT_CHANNELS 256u    /* who does I/O of his own, on one volume */
+#define CSV_MOUNT_MARKS (1u << 20) /* numbers of them; those in use are never used again */
+
+/*
+ * csv_mount_attach() - the user of an open file wants to do I/O of his own (base/shared_direct.h).
+ * @sock: his connection, taken if it succeeds. @lock_fd: for him, too; borrowed.
+ * Blocks as open(2) of the device does.
+ * Returns 0; -ENOENT no open file has this key; -EBUSY too many; -ENOMEM; -errno.
+ */
+MUST_USE int csv_mount_attach(struct csv_mount *m, const uint8_t key[SHARED_FILE_KEY_BYTES],
+                              int sock, int lock_fd);
+
 /* csv_mount_kick() - rights or connections changed: look at once at what waits. */
 void csv_mount_kick(struct csv_mount *m);
 
@@ -182,6 +202,13 @@ struct csv_mount_stats {
 	uint32_t files; /* open */
 	uint32_t writers;
 	uint32_t leases;
+	uint32_t direct;      /* users that do I/O of their own */
+	uint64_t direct_told; /* extents that they were told, ever */
+	/* Of the files that are open, those whose I/O goes through another node, or waits. */
+	uint32_t redirected;
+	uint32_t paused;
+	uint32_t hanging;            /* the kernel has had something of them for long */
+	enum csv_data_reason reason; /* of one of them */
 };
 
 void csv_mount_get_stats(const struct csv_mount *m, struct csv_mount_stats *out);

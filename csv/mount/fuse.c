@@ -23,6 +23,7 @@
 #include "base/errbuf.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/shared_file.h"
 #include "csv/mount/mount_int.h"
 
 #define TAG "csv-mount"
@@ -286,6 +287,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	if (r != NULL) {
 		begin_fi(r, fi);
 		r->writes = (fi->flags & O_ACCMODE) != O_RDONLY;
+		r->later = r->writes && (fi->flags & SHARED_FILE_LATER) == SHARED_FILE_LATER;
 		if (r->writes && r->m->cfg.read_only) {
 			mount_reply_err(r, -EROFS);
 			return;
@@ -321,6 +323,18 @@ static struct mreq *begin_io(fuse_req_t req, fuse_ino_t id, const struct fuse_fi
 	return r;
 }
 
+/* The same, and it writes. */
+static struct mreq *begin_output(fuse_req_t req, fuse_ino_t id, const struct fuse_file_info *fi)
+{
+	struct mreq *r = begin_io(req, id, fi);
+
+	if (r != NULL && !hand_writes(r)) {
+		mount_reply_err(r, -EBADF);
+		return NULL;
+	}
+	return r;
+}
+
 /* NOLINTBEGIN(bugprone-easily-swappable-parameters): libfuse says what they are */
 static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
                     struct fuse_file_info *fi)
@@ -342,7 +356,7 @@ static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t size, off_t offset,
                      struct fuse_file_info *fi)
 {
-	struct mreq *r = begin_io(req, id, fi);
+	struct mreq *r = begin_output(req, id, fi);
 	struct csv_mount *m;
 
 	if (r == NULL) {
@@ -385,7 +399,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_fi
 static void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length,
                          struct fuse_file_info *fi)
 {
-	struct mreq *r = begin_io(req, id, fi);
+	struct mreq *r = begin_output(req, id, fi);
 
 	if (r == NULL) {
 		return;
@@ -415,6 +429,32 @@ static void op_lseek(fuse_req_t req, fuse_ino_t id, off_t offset, int whence,
 	r->offset = (uint64_t)offset;
 	r->whence = whence;
 	mount_lseek(r);
+}
+
+/* NOLINTNEXTLINE(readability-function-size): libfuse says how many parameters */
+static void op_ioctl(fuse_req_t req, fuse_ino_t id, unsigned int cmd, void *arg,
+                     struct fuse_file_info *fi, unsigned int flags, const void *in_buf,
+                     size_t in_len, size_t out_len)
+{
+	bool write = cmd == SHARED_FILE_IOC_TAKE;
+	struct mreq *r;
+
+	bool key = cmd == (unsigned int)SHARED_FILE_IOC_KEY && out_len == SHARED_FILE_KEY_BYTES;
+
+	(void)arg;
+	(void)in_buf;
+	(void)in_len;
+	if ((flags & FUSE_IOCTL_DIR) != 0 || (!write && !key && cmd != SHARED_FILE_IOC_YIELD)) {
+		(void)fuse_reply_err(req, ENOTTY);
+		return;
+	}
+	r = begin_io(req, id, fi);
+	if (r != NULL && key) {
+		hand_key(r);
+	} else if (r != NULL) {
+		r->ioctl = true;
+		hand_change(r, write);
+	}
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -502,6 +542,7 @@ static const struct fuse_lowlevel_ops fuse_ops = {
 	.fsync = op_fsync,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.ioctl = op_ioctl,
 	.opendir = op_opendir,
 	.readdir = op_readdir,
 	.fsyncdir = op_fsyncdir,
@@ -530,8 +571,20 @@ void mount_reply_err(struct mreq *r, int result)
 {
 	fuse_req_t req = answer(r);
 
-	if (req != NULL) {
+	if (req != NULL && r->ioctl && result == 0) {
+		(void)fuse_reply_ioctl(req, 0, NULL, 0);
+	} else if (req != NULL) {
 		(void)fuse_reply_err(req, mount_errno(result));
+	}
+	mount_req_put(r);
+}
+
+void mount_reply_ioctl(struct mreq *r, const void *out, size_t len)
+{
+	fuse_req_t req = answer(r);
+
+	if (req != NULL) {
+		(void)fuse_reply_ioctl(req, 0, out, len);
 	}
 	mount_req_put(r);
 }
@@ -587,18 +640,13 @@ void mount_reply_attr(struct mreq *r, const struct csv_attr *attr)
 	mount_req_put(r);
 }
 
-static void not_opened(struct mreq *r, int result)
-{
-	mount_reply_err(r, r->result != 0 ? r->result : result);
-}
-
 /* An open that is held becomes the kernel's. If the kernel does not want it any more, it is
  * given up. @attr: it was made as well. */
 void mount_reply_open(struct mreq *r, const struct csv_attr *attr)
 {
 	struct fuse_file_info fi = {
 		.flags = (int)r->flags,
-		.fh = r->writes ? 1 : 0,
+		.fh = r->hand != NULL ? r->hand->id : 0,
 		.direct_io = 1,
 	};
 	struct fuse_entry_param e;
@@ -609,8 +657,7 @@ void mount_reply_open(struct mreq *r, const struct csv_attr *attr)
 	if (attr != NULL) {
 		n = fill_entry(r, attr, &e);
 		if (n == NULL) {
-			r->result = -ENOMEM;
-			file_drop(r, r->writes, not_opened);
+			hand_unopen(r, -ENOMEM);
 			return;
 		}
 	}
@@ -624,7 +671,7 @@ void mount_reply_open(struct mreq *r, const struct csv_attr *attr)
 	if (n != NULL) {
 		mount_node_forget(r->m, n, 1);
 	}
-	file_drop(r, r->writes, not_opened);
+	hand_unopen(r, 0);
 }
 
 void mount_reply_opendir(struct mreq *r)

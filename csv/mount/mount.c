@@ -323,8 +323,18 @@ static void reap(void *arg)
 {
 	struct csv_mount *m = arg;
 
-	for (struct list *link = list_pop(&m->gone); link != NULL; link = list_pop(&m->gone)) {
-		file_free(list_entry(link, struct file, gone));
+	list_for_each_safe(link, &m->gone)
+	{
+		struct file *f = list_entry(link, struct file, gone);
+
+		/* Who hangs there is looked at again: the others must not wait with us. */
+		if (file_idle(f)) {
+			list_del(&f->gone);
+			file_free(f);
+		}
+	}
+	if (!list_empty(&m->gone)) {
+		loop_timer_arm(m->reaper, TICK_NS);
 	}
 	if (m->starved && !m->stopping) {
 		mount_fuse_feed(m);
@@ -413,7 +423,12 @@ static void init(struct csv_mount *m, const struct csv_mount_cfg *cfg)
 	if (m->cfg.patience_ns == 0) {
 		m->cfg.patience_ns = CSV_MOUNT_PATIENCE_NS;
 	}
+	if (m->cfg.slow_ns == 0) {
+		m->cfg.slow_ns = CSV_MOUNT_SLOW_NS;
+	}
 	m->fd = -1;
+	m->next_channel =
+		clock_boot_ns() / NS_PER_US; /* a mount before this one may still have some */
 	m->max_files = cfg->files_max != 0 ? cfg->files_max : 1024;
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
 		list_init(lists[i]);
@@ -435,6 +450,7 @@ static void release(struct csv_mount *m)
 	mount_fuse_free(m);
 	loop_timer_del(m->reaper);
 	loop_timer_del(m->tick);
+	loop_timer_del(m->direct);
 	if (m->memory != NULL) {
 		(void)munmap(m->memory, (size_t)MOUNT_SLOTS * MOUNT_SLOT_BYTES);
 	}
@@ -466,6 +482,9 @@ int csv_mount_create(const struct csv_mount_cfg *cfg, struct csv_mount **out, st
 	if (err == 0) {
 		err = loop_timer_new(cfg->loop, ticked, m, &m->tick);
 	}
+	if (err == 0) {
+		err = loop_timer_new(cfg->loop, direct_tick, m, &m->direct);
+	}
 	if (err != 0) {
 		release(m);
 		return errbuf_sys(eb, err, "mount");
@@ -486,6 +505,10 @@ void csv_mount_stop(struct csv_mount *m)
 		return;
 	}
 	m->stopping = true;
+	list_for_each(link, &m->files)
+	{
+		direct_end_all(list_entry(link, struct file, link));
+	}
 	mount_fuse_close(m);
 	list_for_each_safe(link, &m->requests)
 	{
@@ -546,6 +569,7 @@ void csv_mount_kick(struct csv_mount *m)
 
 		if (f->blk != NULL) {
 			csv_data_kick(f->blk);
+			direct_publish(f);
 		}
 	}
 	mount_submit(m);
@@ -557,6 +581,7 @@ void csv_mount_get_stats(const struct csv_mount *m, struct csv_mount_stats *out)
 	out->files = 0;
 	out->writers = 0;
 	out->leases = 0;
+	out->direct = m->channels;
 	list_for_each(link, &m->files)
 	{
 		const struct file *f = list_entry(link, struct file, link);
@@ -565,6 +590,15 @@ void csv_mount_get_stats(const struct csv_mount *m, struct csv_mount_stats *out)
 		out->writers += f->writes;
 		for (uint32_t i = 0; i < MOUNT_LEASES; i++) {
 			out->leases += f->leases[i].number != 0;
+		}
+		if (f->blk != NULL) {
+			struct csv_data_stats s;
+
+			csv_data_get_stats(f->blk, &s);
+			out->redirected += s.state == CSV_DATA_REDIRECTED;
+			out->paused += s.state == CSV_DATA_PAUSED;
+			out->hanging += s.hangs;
+			out->reason = s.reason != CSV_DATA_NO_REASON ? s.reason : out->reason;
 		}
 	}
 }

@@ -10,8 +10,12 @@
  *	conv.c   what the kernel says in what the volume says, and back: pure
  *	name.c   lookup, create, rename, ...: one operation each; lists of names
  *	attr.c   getattr, setattr, statfs
- *	data.c   open files: handles, leases, what csv/data asks for
- *	open.c   open and release, and what a file's handle becomes by them
+ *	lease.c  leases: what may be done directly, recalls
+ *	data.c   open files: handles, what csv/data asks for, conversions
+ *	direct.c who does I/O of his own on the device (base/shared_direct.h)
+ *	range.c  ranges of a file that requests work on; their transfers
+ *	open.c   open, and what a file's handle becomes by it
+ *	hand.c   release; who of those that have a file open has the right to write
  *	sync.c   flush, size and times
  *	io.c     read and write
  *	space.c  truncate, fallocate, lseek
@@ -27,12 +31,14 @@
 
 #include "base/blk.h"
 #include "base/list.h"
+#include "base/shared_file.h"
 #include "csv/format/csv_format.h"
 #include "csv/mount/csv_mount.h"
 
 struct file;
 struct fuse_req;
 struct fuse_session;
+struct hand;
 struct loop_fd;
 struct loop_timer;
 struct mreq;
@@ -105,6 +111,7 @@ struct mreq {
 	mount_fn after_size;
 	mount_fn after_truncate;
 	uint64_t interrupted_ns; /* 0 = not */
+	bool refusable;          /* it waits in file_recall_or_not() */
 	struct csv_mount_ask ask;
 	struct blk_req blk;
 	struct uring_op defer;
@@ -126,7 +133,10 @@ struct mreq {
 	int result;   /* the same, of the whole request */
 	uint32_t set; /* SETATTR: enum mount_set */
 	struct csv_attr want;
-	bool writes; /* open */
+	bool writes;       /* open */
+	bool later;        /* the right to write is taken later */
+	struct hand *hand; /* of the file, which has it */
+	bool ioctl;        /* it ends well with another reply than the rest */
 	bool created;
 	bool holds; /* an open for writing of r->file that is not the kernel's */
 	uint32_t tries;
@@ -146,6 +156,17 @@ struct mreq {
 	uint64_t found; /* lseek */
 };
 
+/* An open file description of the kernel that reads and writes. */
+struct hand {
+	uint64_t id; /* as the kernel has it; never 0 */
+	struct list link;
+	bool keyed; /* @key was told */
+	uint8_t key[SHARED_FILE_KEY_BYTES];
+	bool writes;   /* has the right, and counts as a writer; else as a reader */
+	bool busy;     /* that is being changed */
+	bool released; /* meanwhile the kernel has closed it */
+};
+
 enum mount_set {
 	MOUNT_SET_MODE = 1,
 	MOUNT_SET_UID = 2,
@@ -159,7 +180,8 @@ struct lease {
 	uint64_t number; /* 0 = free */
 	uint64_t handle;
 	uint64_t from;
-	uint64_t to;
+	uint64_t to;        /* as far as we know where things lie */
+	uint64_t locked_to; /* as far as it keeps others out */
 	bool write;
 	bool wanted;    /* to be given back */
 	bool dropped;   /* csv/data has forgotten it */
@@ -216,6 +238,10 @@ struct file {
 	struct list waiting; /* struct mreq.lock in order of arrival */
 
 	struct list changes; /* struct mreq.change: one changes the handle at a time, the first */
+	struct list hands;   /* owned */
+
+	struct list channels; /* struct channel: who does I/O of his own */
+	bool revoking;        /* a recall waits for them */
 
 	bool recalling;
 	uint64_t recall_from;
@@ -223,6 +249,7 @@ struct file {
 	struct list recall_waiters; /* struct mreq.wait */
 	struct lease leases[MOUNT_LEASES];
 	uint32_t lease_next; /* the oldest, about */
+	bool crumbled;       /* in more extents than one lease has room for */
 	struct layout layouts[MOUNT_LAYOUTS];
 	struct refusal refusals[MOUNT_REFUSALS];
 	bool converting;
@@ -240,6 +267,9 @@ struct csv_mount {
 	struct loop_fd *watch;
 	struct loop_timer *reaper; /* what must not be done from inside a completion */
 	struct loop_timer *tick;   /* interrupted requests, opens that are tried again */
+	struct loop_timer *direct; /* armed while there are channels */
+	uint32_t channels;
+	uint64_t next_channel;
 	bool ticking;
 	bool starved; /* not reading requests: nothing free to put them in */
 	bool stopping;
@@ -247,6 +277,7 @@ struct csv_mount {
 	bool mounted;
 	uint32_t max_files;
 	uint64_t next_id;
+	uint64_t next_hand;
 	struct list by_id[MOUNT_HASH];
 	struct list by_ino[MOUNT_HASH];
 	struct node *root;
@@ -301,6 +332,7 @@ void mount_reply_write(struct mreq *r, uint64_t bytes);
 void mount_reply_data(struct mreq *r, const void *buf, size_t len);
 void mount_reply_lseek(struct mreq *r, uint64_t offset);
 void mount_reply_stat(struct mreq *r, const struct csv_stat *stat);
+void mount_reply_ioctl(struct mreq *r, const void *out, size_t len);
 /* mount_add_entry() - a directory entry at the end of buf[*used..max]. Returns false if full. */
 bool mount_add_entry(struct mreq *r, uint8_t *buf, size_t max, size_t *used, const char *name,
                      const struct csv_name *entry, uint64_t offset);
@@ -362,10 +394,40 @@ void file_free(struct file *f);                                        /* from t
 void file_lock(struct mreq *r, uint64_t from, uint64_t to, bool alone, mount_fn next);
 void file_unlock(struct mreq *r);
 void file_blk(struct mreq *r, enum blk_op op, uint64_t offset, uint32_t iov_count, mount_fn next);
+/* file_refuse() - answer csv/data later, with an error that is known. */
+void file_refuse(struct file *f, struct csv_data_ask *ask, int result);
+/* file_result() - an answer of the volume as csv/data has it. */
+int file_result(int result);
+/* file_ask() - of the volume, about the file; @done by csv_mount_answer(). */
+void file_ask(struct file *f, struct csv_mount_ask *ask, enum csv_mount_what what,
+              void (*done)(struct csv_mount_ask *ask, int result,
+                           const struct csv_layout_lease *lease),
+              void *arg);
+
+/* ---- lease.c ---- */
+
+/* lease_held() - ours, and csv/data may use it. */
+bool lease_held(const struct lease *l);
+/* file_lay_out() - answers a CSV_DATA_LAYOUT. */
+void file_lay_out(struct file *f, struct csv_data_ask *data);
 /* file_recall() - give back all leases that touch [from, to), then next(r, 0). */
 void file_recall(struct mreq *r, uint64_t from, uint64_t to, mount_fn next);
+/* file_recall_or_not() - the same, or next(r, -EBUSY) or next(r, -EINTR) (direct.c): for requests
+ * that have not changed anything yet. */
+void file_recall_or_not(struct mreq *r, uint64_t from, uint64_t to, mount_fn next);
+/* file_recall_leave() - @r waits there no longer: next(r, result). The recall goes on. */
+void file_recall_leave(struct mreq *r, int result);
 void file_recall_lease(struct file *f, uint64_t number);
+/* file_channels_quiet() - a channel has given back what it had: a recall may go on. */
+void file_channels_quiet(struct file *f);
+/* file_rights() - what may be submitted now; token UINT64_MAX: nothing ever again. */
+void file_rights(const struct file *f, struct csv_data_rights *out);
 void file_lose(struct file *f);
+/* file_give_up() - nothing of it is read or written any more; its handle and leases are still ours,
+ * and go back when what is in flight has ended. */
+void file_give_up(struct file *f);
+/* file_idle() - file_free() does not wait for the device. */
+bool file_idle(const struct file *f);
 /* file_lease_at() - a write lease that is held and covers @at, or NULL. */
 const struct lease *file_lease_at(const struct file *f, uint64_t at);
 bool file_lease_find(const struct file *f, uint64_t number);
@@ -378,10 +440,26 @@ void file_ask_lease(struct mreq *r, uint64_t from, uint64_t to, bool write,
 /* file_return_lease() - r->lease, then next(). */
 void file_return_lease(struct mreq *r, mount_fn next);
 
+/* ---- direct.c ---- */
+
+/* direct_waits() - may a channel have something in flight that it was asked to give back? */
+bool direct_waits(const struct file *f);
+/* direct_granted() - may a channel do any I/O? */
+bool direct_granted(const struct file *f);
+/* direct_revoke() - ask all to forget [f->recall_from, f->recall_to). */
+void direct_revoke(struct file *f);
+/* direct_end_all() - nothing more is submitted; what is in flight is waited for, file_put(). */
+void direct_end_all(struct file *f);
+/* direct_hand_gone() - likewise, those of one open file description. */
+void direct_hand_gone(struct file *f, uint64_t hand);
+/* direct_publish() - say how long they may go on. */
+void direct_publish(struct file *f);
+/* direct_tick() - of csv_mount.direct. */
+void direct_tick(void *m);
+
 /* ---- open.c ---- */
 
 void mount_open(struct mreq *r);
-void mount_release(struct mreq *r);
 /* file_hold() - r->file is r->node's, open (for writing); then next(r, result). file_drop() is its
  * opposite. */
 void file_hold(struct mreq *r, bool write, mount_fn next);
@@ -389,6 +467,22 @@ void file_drop(struct mreq *r, bool write, mount_fn next);
 void file_tried(struct mreq *r);
 /* file_abandon() - the kernel is gone: nobody has it open any more. */
 void file_abandon(struct file *f);
+
+/* ---- hand.c ---- */
+
+void mount_release(struct mreq *r);
+struct hand *hand_find(const struct file *f, uint64_t id); /* NULL: none */
+void hand_free_all(struct file *f);
+/* hand_open() - r->file is held as r->writes and r->later say: the kernel's open ends well; @attr
+ * as mount_reply_open(). hand_unopen() - it does not, although it was held. */
+void hand_open(struct mreq *r, const struct csv_attr *attr);
+void hand_unopen(struct mreq *r, int result);
+/* hand_writes() - may this request's descriptor write? */
+bool hand_writes(const struct mreq *r);
+/* hand_change() - it takes, or gives back, the right to write; ends the request. */
+void hand_change(struct mreq *r, bool write);
+/* hand_key() - what it is called towards the volume's service; ends the request. */
+void hand_key(struct mreq *r);
 
 /* ---- sync.c ---- */
 

@@ -37,7 +37,7 @@ static void create_held(struct mreq *r, int result)
 	if (result != 0) {
 		mount_reply_err(r, result);
 	} else {
-		mount_reply_open(r, &r->want);
+		hand_open(r, &r->want);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * open - open and release, and what they make of a file's handle. Changes of one file come one
+ * open - open, and what it and its end make of a file's handle. Changes of one file come one
  * after another, in file.changes:
  *
  *	nobody -> readers: a handle that reads and lets others do anything
@@ -303,9 +303,16 @@ static void drop_synced(struct mreq *r, int result)
 		log_err(TAG, "what was written last is lost volume=%s ino=%llu error=%d",
 		        r->m->cfg.name, (unsigned long long)f->node->ino, result);
 		r->kept = result;
-		file_lose(f);
+		file_give_up(f);
 	}
 	file_lock(r, 0, MOUNT_END, true, drop_locked);
+}
+
+/* What was written without us is there, and is made durable. */
+static void drop_quiet(struct mreq *r, int result)
+{
+	(void)result;
+	file_sync(r, true, drop_synced);
 }
 
 static void drop_begin(struct mreq *r, int result)
@@ -320,7 +327,9 @@ static void drop_begin(struct mreq *r, int result)
 		CHECK(f->readers != 0);
 		f->readers--;
 	}
-	if (f->writes && f->writers == 0) {
+	if (f->writes && f->writers == 0 && direct_granted(f)) {
+		file_recall(r, 0, MOUNT_END, drop_quiet);
+	} else if (f->writes && f->writers == 0) {
 		file_sync(r, true, drop_synced);
 	} else if (f->readers + f->writers == 0 && f->blk != NULL) {
 		drop_synced(r, 0);
@@ -344,32 +353,19 @@ static void opened(struct mreq *r, int result)
 	if (result != 0) {
 		mount_reply_err(r, result);
 	} else {
-		mount_reply_open(r, NULL);
+		hand_open(r, NULL);
 	}
 }
 
 void mount_open(struct mreq *r)
 {
-	file_hold(r, r->writes, opened);
+	file_hold(r, r->writes && !r->later, opened);
 }
 
-static void released(struct mreq *r, int result)
+static void abandoned(struct mreq *r, int result)
 {
-	(void)result; /* nobody hears it; close() told what could be told */
+	(void)result; /* nobody hears it */
 	mount_reply_err(r, 0);
-}
-
-void mount_release(struct mreq *r)
-{
-	struct file *f = r->node->file;
-	bool write = r->fh == 1;
-
-	if (f == NULL || (write ? f->writers : f->readers) == 0) {
-		mount_reply_err(r, -EBADF);
-		return;
-	}
-	file_use(r, f);
-	file_drop(r, write, released);
 }
 
 void file_abandon(struct file *f)
@@ -385,5 +381,5 @@ void file_abandon(struct file *f)
 	f->writers = write ? 1 : 0;
 	mount_use(r, f->node);
 	file_use(r, f);
-	file_drop(r, write, released);
+	file_drop(r, write, abandoned);
 }

@@ -89,18 +89,27 @@ static void size_synced(struct mreq *r, int result)
 	}
 }
 
-static void set_size(struct mreq *r, uint64_t size, mount_fn next)
+static void size_free(struct mreq *r, int result)
 {
 	struct file *f = r->file;
 
-	r->after_size = next;
-	r->size_bytes = size;
-	/* The volume must not take for growth what makes the file shorter here. */
-	if (size > f->server_bytes && f->size_bytes > f->server_bytes) {
+	if (result != 0) {
+		r->after_size(r, result);
+	} else if (r->size_bytes > f->server_bytes && f->size_bytes > f->server_bytes) {
+		/* The volume must not take for growth what makes the file shorter here. */
 		file_sync(r, false, size_synced);
 	} else {
 		size_synced(r, 0);
 	}
+}
+
+/* Users first: what is refused for them has not changed anything, and no block is written here that
+ * they write as well. */
+static void set_size(struct mreq *r, uint64_t size, mount_fn next)
+{
+	r->after_size = next;
+	r->size_bytes = size;
+	file_recall_or_not(r, down(size), MOUNT_END, size_free);
 }
 
 static void truncated(struct mreq *r, int result)
@@ -286,13 +295,39 @@ static void punch(struct mreq *r)
 	}
 }
 
+static void punch_synced(struct mreq *r, int result)
+{
+	if (result != 0) {
+		fallocated(r, result);
+	} else {
+		punch(r);
+	}
+}
+
+static void punch_free(struct mreq *r, int result)
+{
+	struct file *f = r->file;
+
+	if (result != 0) {
+		fallocated(r, result);
+	} else if (f->size_bytes > f->server_bytes) {
+		/* A size is told with the conversion of the block that it ends in. Once that is
+		 * punched, converting it would bring to light what lies there. */
+		file_sync(r, false, punch_synced);
+	} else {
+		punch(r);
+	}
+}
+
 static void fallocate_locked(struct mreq *r, int result)
 {
+	struct file *f = r->file;
+
 	(void)result;
-	if (r->file->lost || !r->file->writes) {
-		fallocated(r, r->file->lost ? -ESTALE : -EBADF);
+	if (f->lost || !f->writes) {
+		fallocated(r, f->lost ? -ESTALE : -EBADF);
 	} else if ((r->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0) {
-		punch(r);
+		file_recall_or_not(r, down(r->offset), up(r->offset + r->len), punch_free);
 	} else {
 		alloc(r);
 	}

@@ -124,7 +124,8 @@ void file_sync(struct mreq *r, bool final, mount_fn next)
 		next(r, 0);
 	} else if (f->lost) {
 		next(r, -ESTALE);
-	} else if (f->dirty || f->syncing != 0 || f->size_bytes > f->server_bytes) {
+	} else if (f->dirty || f->syncing != 0 || f->size_bytes > f->server_bytes ||
+	           direct_granted(f)) {
 		f->dirty = false;
 		f->syncing++;
 		file_blk(r, BLK_FLUSH, 0, 0, flushed);

@@ -141,6 +141,7 @@ struct csv_pr {
 	enum csv_pr_type type; /* that is used */
 	bool persists;         /* registrations survive a loss of power of the target */
 	uint64_t key;          /* ours; 0 = not registered */
+	bool entered;          /* a registration was sent: it may be there, whatever was answered */
 	uint32_t generation;   /* as last read */
 	bool attention;        /* the target told of a preemption, a reset, ...: look at once */
 };
@@ -156,6 +157,10 @@ void csv_pr_init(struct csv_pr *pr, const struct csv_pr_door *door, void *arg);
  */
 MUST_USE int csv_pr_register(struct csv_pr *pr, uint64_t key, uint64_t old, bool ignore,
                              struct errbuf *eb);
+
+/* csv_pr_adopt() - this process registered @key before, on this path: finds out the level again. It
+ * registers nothing. Returns 0; -ESTALE the key is gone: fenced; -errno. */
+MUST_USE int csv_pr_adopt(struct csv_pr *pr, uint64_t key, struct errbuf *eb);
 
 /* csv_pr_reserve() - see that the LUN is reserved our way. Returns 0; -EBUSY it is reserved in
  * another way, by somebody else's software; -ESTALE; -errno. */

@@ -272,6 +272,7 @@ int csv_pr_register(struct csv_pr *pr, uint64_t key, uint64_t old, bool ignore, 
 		                  (unsigned long long)key);
 	}
 	look_at_capabilities(pr, &persist);
+	pr->entered = true;
 	err = do_register(pr, key, old, ignore, persist);
 	if (err != 0 && err != -EBADE && persist) {
 		/* It cannot save it after all. Linux's target has registered it all the same. */
@@ -281,6 +282,7 @@ int csv_pr_register(struct csv_pr *pr, uint64_t key, uint64_t old, bool ignore, 
 			err = do_register(pr, key, key, false, persist);
 		}
 	}
+	pr->entered = err != -EBADE && err != -EOPNOTSUPP;
 	if (err == -EBADE) {
 		(void)errbuf_set(eb, -EBUSY, "reservations: this path has another key");
 		errbuf_hint(eb, "An earlier run of this node left it, or was fenced just now.");
@@ -300,6 +302,26 @@ int csv_pr_register(struct csv_pr *pr, uint64_t key, uint64_t old, bool ignore, 
 		pr->key = 0;
 		return err;
 	}
+	find_level(pr);
+	pr->entered = pr->level != CSV_PR_NONE; /* else nobody relies on it */
+	return 0;
+}
+
+int csv_pr_adopt(struct csv_pr *pr, uint64_t key, struct errbuf *eb)
+{
+	struct csv_pr_keys keys = {0};
+	bool persist;
+	int err;
+
+	CHECK(key != 0);
+	pr->key = key;
+	err = still_registered(pr, &keys, eb);
+	if (err != 0) {
+		pr->key = 0;
+		return err;
+	}
+	look_at_capabilities(pr, &persist);
+	pr->persists = persist;
 	find_level(pr);
 	return 0;
 }

@@ -68,9 +68,10 @@ enum csv_slot_state {
 /* Why it is FENCED. */
 enum csv_slot_reason {
 	CSV_SLOT_NO_REASON,
-	CSV_SLOT_SENTENCED, /* a verdict on this incarnation, or one that came while we lived */
-	CSV_SLOT_CLAIMED,   /* another node writes into our slot (a copy of this machine?) */
-	CSV_SLOT_SUPERSEDED /* a later incarnation of this very node does */
+	CSV_SLOT_SENTENCED,  /* a verdict on this incarnation, or one that came while we lived */
+	CSV_SLOT_CLAIMED,    /* another node writes into our slot (a copy of this machine?) */
+	CSV_SLOT_SUPERSEDED, /* a later incarnation of this very node does */
+	CSV_SLOT_KEY_GONE    /* our key was taken away from the LUN (csv_slot_fence()) */
 };
 
 /* How another node's slot looks. */

@@ -44,8 +44,15 @@ struct csv_slot_io_cfg {
 MUST_USE int csv_slot_io_create(const struct csv_slot_io_cfg *cfg, struct loop *loop,
                                 struct csv_slot_io **out, struct errbuf *eb);
 
-/* csv_slot_io_destroy() - stop and free; blocks until the disk answered what is under way. Jobs
- * that are not done are forgotten. NULL is fine. */
+/* csv_slot_io_stop() - nothing more is begun or told; jobs that are not done are forgotten. Not in
+ * order: csv_slot_io_leave() is that. NULL is fine, and again. */
+void csv_slot_io_stop(struct csv_slot_io *io);
+
+/* csv_slot_io_idle() - nothing is under way. NULL: true. */
+bool csv_slot_io_idle(const struct csv_slot_io *io);
+
+/* csv_slot_io_destroy() - stop and free; blocks until the disk answered what is under way. NULL is
+ * fine. */
 void csv_slot_io_destroy(struct csv_slot_io *io);
 
 /* csv_slot_io_slot() - the slot: to read it, to set what travels with the writes, to readmit or
@@ -69,6 +76,10 @@ MUST_USE int csv_slot_io_message(struct csv_slot_io *io, uint32_t to, uint64_t i
 /* csv_slot_io_leave() - give the slot back (csv_slot_leave()) after the round under way; @fn when
  * it is written. Once. */
 void csv_slot_io_leave(struct csv_slot_io *io, csv_slot_done_fn fn, void *arg);
+
+/* csv_slot_io_lost_ns() - since when the device gives errors or does not answer, as far as the
+ * rounds say; 0 = it answers. */
+uint64_t csv_slot_io_lost_ns(const struct csv_slot_io *io, uint64_t now_ns);
 
 /* What it did, for inspection and tests. */
 struct csv_slot_io_stats {

@@ -458,7 +458,8 @@ const char *csv_slot_state_name(enum csv_slot_state state)
 
 const char *csv_slot_reason_name(enum csv_slot_reason reason)
 {
-	static const char *const names[] = {"none", "sentenced", "claimed", "superseded"};
+	static const char *const names[] = {"none", "sentenced", "claimed", "superseded",
+	                                    "its key is gone"};
 
 	return (uint32_t)reason < ARRAY_LEN(names) ? names[reason] : "?";
 }

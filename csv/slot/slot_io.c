@@ -10,11 +10,13 @@
 #include "base/clock.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/loop.h"
 #include "base/uring.h"
 #include "csv/slot/csv_slot_io.h"
 
-#define RING_ENTRIES 32u /* a round has 4 operations, a job one */
+#define SILENT_NS 5000000000ull /* of one round: the device does not answer */
+#define RING_ENTRIES 32u        /* a round has 4 operations, a job one */
 
 enum job_kind { JOB_FREE, JOB_SENTENCE, JOB_MESSAGE };
 enum job_step { JOB_READ, JOB_WRITE, JOB_READ_BACK };
@@ -58,6 +60,7 @@ struct csv_slot_io {
 	csv_slot_done_fn leave_fn;
 	void *leave_arg;
 	uint64_t write_ns;
+	uint64_t lost_ns; /* when the first of the rounds that failed in a row began; 0 = none */
 	struct csv_slot_round round;
 	struct job jobs[CSV_SLOT_IO_JOBS_MAX];
 	struct csv_slot_io_stats stats;
@@ -99,8 +102,12 @@ static size_t read_bytes(const struct csv_slot_io *io, int what)
 
 static void round_over(struct csv_slot_io *io)
 {
+	const struct csv_slot_round *r = &io->round;
+	bool bad =
+		r->write_err != 0 || r->slots_err != 0 || r->verdict_err != 0 || r->mail_err != 0;
 	uint32_t did = csv_slot_end(&io->slot, &io->round, clock_boot_ns());
 
+	io->lost_ns = !bad ? 0 : io->lost_ns != 0 ? io->lost_ns : io->write_ns;
 	io->in_round = false;
 	io->stats.rounds++;
 	tell(io, did);
@@ -227,6 +234,14 @@ static void ready(int fd, uint32_t events, void *arg)
 	(void)events;
 	(void)uring_dispatch(io->ring);
 	submit(io);
+}
+
+uint64_t csv_slot_io_lost_ns(const struct csv_slot_io *io, uint64_t now_ns)
+{
+	if (io->lost_ns != 0) {
+		return io->lost_ns;
+	}
+	return io->in_round && now_ns - io->write_ns >= SILENT_NS ? io->write_ns : 0;
 }
 
 /* ---- leaving ---- */
@@ -456,6 +471,7 @@ static int start(struct csv_slot_io *io, struct errbuf *eb)
 	const struct uring_cfg ring = {
 		.entries = RING_ENTRIES,
 		.in_loop = true,
+		.apart = fs_may_wait(io->fd),
 		.force_fallback = io->cfg.force_fallback,
 	};
 	int err = alloc_blocks(io);
@@ -510,13 +526,13 @@ static void forget(struct uring_op *op, int32_t res, bool more)
 	(void)more;
 }
 
-void csv_slot_io_destroy(struct csv_slot_io *io)
+void csv_slot_io_stop(struct csv_slot_io *io)
 {
 	if (io == NULL) {
 		return;
 	}
 	loop_timer_del(io->timer);
-	loop_fd_del(io->watch);
+	io->timer = NULL;
 	io->write_op.fn = forget;
 	for (int i = 0; i < READ_COUNT; i++) {
 		io->read_ops[i].fn = forget;
@@ -524,6 +540,20 @@ void csv_slot_io_destroy(struct csv_slot_io *io)
 	for (uint32_t i = 0; i < CSV_SLOT_IO_JOBS_MAX; i++) {
 		io->jobs[i].op.fn = forget;
 	}
+}
+
+bool csv_slot_io_idle(const struct csv_slot_io *io)
+{
+	return io == NULL || io->ring == NULL || uring_in_flight(io->ring) == 0;
+}
+
+void csv_slot_io_destroy(struct csv_slot_io *io)
+{
+	if (io == NULL) {
+		return;
+	}
+	csv_slot_io_stop(io);
+	loop_fd_del(io->watch);
 	while (io->ring != NULL && uring_in_flight(io->ring) != 0) {
 		CHECK(uring_wait(io->ring, UINT64_MAX) >= 0);
 	}

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/errbuf.h"
+#include "base/fmt.h"
 
 static const char *const disk_kinds[] = {"disk", "dvd"};
 static const char *const disk_formats[] = {"vhdx", "raw"};
@@ -288,6 +289,31 @@ static int vm_boot_decode(const struct json_at *vm, struct vm_config *c, struct 
 	return err != 0 ? err : json_opt_str(&boot, "append", VM_APPEND_MAX, &c->append, eb);
 }
 
+static int vm_memory_get(const struct json_at *vm, uint64_t *out, struct errbuf *eb)
+{
+	char min[FMT_MAX];
+	char max[FMT_MAX];
+	char given[FMT_MAX];
+	struct json_at at;
+	int err = json_get(vm, "memory_bytes", &at, eb);
+
+	if (err == 0) {
+		err = json_as_u64(&at, 0, INT64_MAX, out, eb);
+	}
+	if (err == 0 && (*out < VM_MEMORY_MIN || *out > VM_MEMORY_MAX)) {
+		err = json_error(&at, eb, -EINVAL, "a VM has %s to %s, not %s",
+		                 fmt_size(VM_MEMORY_MIN, min), fmt_size(VM_MEMORY_MAX, max),
+		                 fmt_size(*out, given));
+	}
+	if (err == 0 && *out % VM_MEMORY_STEP != 0) {
+		err = json_error(&at, eb, -EINVAL, "must be a multiple of 2 MiB");
+		errbuf_hint(eb, "the next are %juM and %juM",
+		            (uintmax_t)(*out / VM_MEMORY_STEP * (VM_MEMORY_STEP >> 20)),
+		            (uintmax_t)((*out / VM_MEMORY_STEP + 1) * (VM_MEMORY_STEP >> 20)));
+	}
+	return err;
+}
+
 static int vm_scalars_decode(const struct json_at *vm, struct vm_config *c, struct errbuf *eb)
 {
 	uint64_t cpus = 0;
@@ -304,11 +330,7 @@ static int vm_scalars_decode(const struct json_at *vm, struct vm_config *c, stru
 		err = vm_guid_get(vm, "generation_id", &c->generation_id, eb);
 	}
 	if (err == 0) {
-		err = json_get_u64(vm, "memory_bytes", VM_MEMORY_MIN, VM_MEMORY_MAX,
-		                   &c->memory_bytes, eb);
-	}
-	if (err == 0 && c->memory_bytes % (2ull << 20) != 0) {
-		err = json_error(vm, eb, -EINVAL, "memory_bytes: must be a multiple of 2 MiB");
+		err = vm_memory_get(vm, &c->memory_bytes, eb);
 	}
 	if (err == 0) {
 		err = json_get_u64(vm, "cpus", 1, VM_CPUS_MAX, &cpus, eb);

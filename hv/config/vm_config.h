@@ -26,6 +26,7 @@ struct errbuf;
 #define VM_CPUS_MAX 64u
 #define VM_MEMORY_MIN (32ull << 20)
 #define VM_MEMORY_MAX (4ull << 40)
+#define VM_MEMORY_STEP (2ull << 20)
 #define VM_PATH_MAX 1023u
 #define VM_APPEND_MAX 2047u /* COMMAND_LINE_SIZE of Linux */
 

@@ -29,6 +29,22 @@ enum disk_format disk_format_named(const char *path)
 	                                                                                : DISK_RAW;
 }
 
+/* Images of others, by what they begin with. */
+static const char *foreign_of(const char *head)
+{
+	static const struct {
+		const char *magic;
+		const char *name;
+	} all[] = {{"QFI\xfb", "qcow2"}, {"KDMV", "VMDK"}, {"conectix", "VHD"}, {"<<< ", "VDI"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		if (memcmp(head, all[i].magic, strlen(all[i].magic)) == 0) {
+			return all[i].name;
+		}
+	}
+	return NULL;
+}
+
 int disk_format_of(const char *path, enum disk_format *out, struct errbuf *eb)
 {
 	char head[sizeof(vhdx_magic) - 1] = "";
@@ -50,6 +66,16 @@ int disk_format_of(const char *path, enum disk_format *out, struct errbuf *eb)
 		return err;
 	}
 	*out = disk_format_named(path);
+	if (*out == DISK_RAW && foreign_of(head) != NULL) {
+		(void)errbuf_set(eb, -EINVAL,
+		                 "%s begins as a %s image does; VHDX and raw are known here", path,
+		                 foreign_of(head));
+		errbuf_hint(eb,
+		            "qemu-img convert -O vhdx %s NEW.vhdx; if a guest wrote that into its "
+		            "raw disk, disk convert --from raw takes it",
+		            path);
+		return -EINVAL;
+	}
 	if (*out == DISK_RAW && memcmp(head, vhdx_magic, sizeof(head)) == 0) {
 		(void)errbuf_set(eb, -EINVAL, "%s begins as a VHDX does, but is not named like one",
 		                 path);

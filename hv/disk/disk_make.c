@@ -63,7 +63,10 @@ static int new_names(struct disk_new *n, struct errbuf *eb)
 	(void)snprintf(n->folder, sizeof(n->folder), "%.*s", (int)folder, n->path);
 	(void)snprintf(n->partial, sizeof(n->partial), "%s.%s.partial", n->folder, name);
 	if (stat(n->folder, &st) != 0) {
-		return errbuf_sys(eb, -errno, "folder %s", n->folder);
+		int err = errbuf_sys(eb, -errno, "folder %s", n->folder);
+
+		errbuf_hint(eb, "make the folder first, or check the path");
+		return err;
 	}
 	return 0;
 }
@@ -165,6 +168,20 @@ static int new_decode_sizes(const struct json_at *at, struct disk_new *n, struct
 	return 0;
 }
 
+/* Is it called as images are that we do not make? */
+static bool disk_is_foreign(const char *path)
+{
+	static const char *const ends[] = {".qcow2", ".qcow", ".vmdk", ".vdi", ".vhd"};
+	const char *dot = strrchr(path, '.');
+
+	for (size_t i = 0; dot != NULL && i < ARRAY_LEN(ends); i++) {
+		if (strcmp(dot, ends[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* @path gets what format, if the request names one that fits the name. */
 static int new_decode(const struct json_at *at, const char *path, bool differencing,
                       struct disk_new *n, struct errbuf *eb)
@@ -180,6 +197,12 @@ static int new_decode(const struct json_at *at, const char *path, bool differenc
 		(void)errbuf_set(eb, -EINVAL, "%s: the name does not fit the format %s", path,
 		                 format_words[word]);
 		errbuf_hint(eb, "a VHDX's name ends in .vhdx or .avhdx, a raw image's does not");
+		return -EINVAL;
+	}
+	if (word == WORD_RAW && json_object_get(at->value, "format") == NULL &&
+	    disk_is_foreign(path)) {
+		(void)errbuf_set(eb, -EINVAL, "%s: only VHDX and raw images are made here", path);
+		errbuf_hint(eb, "name it .vhdx; --format raw, if it is to be raw under this name");
 		return -EINVAL;
 	}
 	if (differencing && word != WORD_VHDX_DYNAMIC) {
@@ -295,6 +318,10 @@ int disk_convert(const struct disk_call *call, json_t **out, struct errbuf *eb)
 			err = new_finish(&n, eb);
 		} else {
 			new_rename_in_text(&n, eb);
+			if (err == -ENOSPC) {
+				errbuf_prepend(eb, "%s is not made", to);
+				errbuf_hint(eb, "make room there, or choose another place");
+			}
 		}
 	}
 	return err != 0 ? err : disk_show_of(call, to, out, eb);

@@ -27,7 +27,10 @@ static void vm_adopt_answer(void *arg, int err, json_t *result, const struct err
 	if (strcmp(state, "off") != 0 && vm_saved_forget(vm, &why) != 0) {
 		log_err(TAG, "saved state not deleted vm=%s reason=%s", vm->config.name, why.text);
 	}
-	if (strcmp(state, "paused") == 0 && vm->state == VM_RUNNING) {
+	vm_storage(vm, json_object_get(result, "storage"));
+	if (strcmp(state, "critical") == 0) {
+		vm_worker_state(vm, state);
+	} else if (strcmp(state, "paused") == 0 && vm->state == VM_RUNNING) {
 		vm_move(vm, VM_PAUSED);
 	} else if (strcmp(state, "off") == 0) {
 		/* Made, but never started: the service ended in the middle. */
@@ -83,8 +86,9 @@ void vm_adopt(struct vm *vm)
 	}
 	if (pid != 0) {
 		vm->pid = pid; /* it lives, but does not listen: it is of no use */
-		vm_pid_end(vm);
-		vm->pid = 0;
+		vm->state = VM_RUNNING;
+		vm_worker_end(vm);
+		return;
 	}
 	if (vm_saved_find(vm)) {
 		vm->state = VM_SAVED;

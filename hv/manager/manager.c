@@ -57,6 +57,10 @@ static int manager_add(struct manager *m, const struct vm_config *config, struct
 		return -ENOMEM;
 	}
 	vm_init(vm, m, config, manager_slot(m));
+	if (burial_new(vm, &vm->burial) != 0) {
+		free(vm);
+		return -ENOMEM;
+	}
 	manager_insert(m, vm);
 	*out = vm;
 	return 0;
@@ -75,6 +79,13 @@ static int manager_load_epoch(void *arg, const char *key, json_t *value)
 	struct manager *m = arg;
 
 	return json_object_set(m->epochs, key, value) == 0 ? 0 : -ENOMEM;
+}
+
+static int manager_load_mark(void *arg, const char *key, json_t *value)
+{
+	struct manager *m = arg;
+
+	return json_object_set(m->marks, key, value) == 0 ? 0 : -ENOMEM;
 }
 
 static int manager_load_one(void *arg, const char *key, json_t *value)
@@ -99,6 +110,7 @@ static int manager_load_one(void *arg, const char *key, json_t *value)
 	}
 	epoch = json_integer_value(json_object_get(json_object_get(m->epochs, key), "epoch"));
 	vm->epoch = epoch > 0 ? (uint64_t)epoch : 1;
+	vm->cluster = json_object_get(m->marks, key) != NULL;
 	move = json_object_get(m->moves, key);
 	if (move == NULL) {
 		vm_adopt(vm);
@@ -124,15 +136,21 @@ int manager_create(const struct manager_cfg *cfg, struct manager **out, struct e
 	}
 	m->cfg = *cfg;
 	list_init(&m->vms);
+	list_init(&m->burials);
 	m->moves = json_object();
 	m->epochs = json_object();
-	err = m->moves == NULL || m->epochs == NULL ? errbuf_sys(eb, -ENOMEM, "cannot manage VMs")
-	                                            : 0;
+	m->marks = json_object();
+	err = m->moves == NULL || m->epochs == NULL || m->marks == NULL
+	              ? errbuf_sys(eb, -ENOMEM, "cannot manage VMs")
+	              : 0;
 	if (err == 0) {
 		err = cfg->store->ops->each(cfg->store, VM_MOVE_KIND, manager_load_move, m, eb);
 	}
 	if (err == 0) {
 		err = cfg->store->ops->each(cfg->store, VM_EPOCH_KIND, manager_load_epoch, m, eb);
+	}
+	if (err == 0) {
+		err = cfg->store->ops->each(cfg->store, VM_CLUSTER_KIND, manager_load_mark, m, eb);
 	}
 	if (err == 0) {
 		err = cfg->store->ops->each(cfg->store, VM_KIND, manager_load_one, m, eb);
@@ -167,8 +185,10 @@ void manager_destroy(struct manager *m)
 		vm_finish(vm, -ECANCELED, &eb);
 		manager_vm_drop(vm);
 	}
+	burial_fini(m);
 	json_decref(m->moves);
 	json_decref(m->epochs);
+	json_decref(m->marks);
 	free(m);
 }
 
@@ -232,6 +252,37 @@ static int manager_put(struct manager *m, const struct vm_config *config, struct
 	                              config->json, eb);
 }
 
+static int manager_mark(struct manager *m, const struct guid *vm_id, struct errbuf *eb)
+{
+	json_t *value = json_pack("{s:b}", "cluster", 1);
+	char id[GUID_TEXT_SIZE];
+	int err = -ENOMEM;
+
+	if (value != NULL) {
+		err = m->cfg.store->ops->put(m->cfg.store, VM_CLUSTER_KIND, guid_format(vm_id, id),
+		                             value, eb);
+	}
+	json_decref(value);
+	return err;
+}
+
+int manager_unmark(struct manager *m, const struct guid *vm_id, struct errbuf *eb)
+{
+	char id[GUID_TEXT_SIZE];
+	int err = m->cfg.store->ops->remove(m->cfg.store, VM_CLUSTER_KIND, guid_format(vm_id, id),
+	                                    eb);
+
+	return err == -ENOENT ? 0 : err;
+}
+
+int vm_own(struct vm *vm, struct errbuf *eb)
+{
+	int err = vm->cluster ? 0 : manager_mark(vm->manager, &vm->config.id, eb);
+
+	vm->cluster = vm->cluster || err == 0;
+	return err;
+}
+
 /* May a VM so defined be added to those there are? */
 static int manager_admit(struct manager *m, const struct vm_config *config, struct errbuf *eb)
 {
@@ -244,14 +295,21 @@ static int manager_admit(struct manager *m, const struct vm_config *config, stru
 	if (err == 0) {
 		err = nics_check(m, config, NULL, eb);
 	}
+	if (err == 0 && manager_worker_lives(m, &config->id)) {
+		/* Of a VM that left, or whose definition cannot be read. */
+		err = errbuf_set(eb, -EAGAIN, "an earlier worker of %s has not ended",
+		                 config->name);
+		errbuf_hint(eb, "its process is named in %s/vm/%s/worker.pid", m->cfg.run_dir,
+		            guid_format(&config->id, id));
+	}
 	if (err == 0 && m->count >= MANAGER_VMS_MAX) {
 		err = errbuf_set(eb, -ENOSPC, "this host has %u VMs already", m->count);
 	}
 	return err;
 }
 
-int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm **out,
-                      struct errbuf *eb)
+static int manager_define(struct manager *m, json_t *json, bool dry_run, bool owned,
+                          struct vm **out, struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
 	int err = nics_complete(m, json, eb);
@@ -269,6 +327,10 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 	if (err == 0) {
 		err = manager_admit(m, &config, eb);
 	}
+	/* The mark first: a definition without it would be a VM of ours. */
+	if (err == 0 && owned) {
+		err = manager_mark(m, &config.id, eb);
+	}
 	if (err == 0 && !dry_run) {
 		err = manager_put(m, &config, eb);
 	}
@@ -281,13 +343,25 @@ int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm *
 		vm_config_fini(&config);
 		return errbuf_sys(eb, err, "cannot define the VM");
 	}
+	(*out)->cluster = owned;
 	vm_event(*out, "vm.created", "%llu MiB, %u processors",
 	         (unsigned long long)(config.memory_bytes >> 20), config.cpus);
 	return 0;
 }
 
+int manager_vm_define(struct manager *m, json_t *json, bool dry_run, struct vm **out,
+                      struct errbuf *eb)
+{
+	return manager_define(m, json, dry_run, false, out, eb);
+}
+
+int manager_vm_define_owned(struct manager *m, json_t *json, struct vm **out, struct errbuf *eb)
+{
+	return manager_define(m, json, false, true, out, eb);
+}
+
 int manager_vm_define_arriving(struct manager *m, json_t *json, const struct vm_move_info *info,
-                               struct vm **out, struct errbuf *eb)
+                               bool cluster, struct vm **out, struct errbuf *eb)
 {
 	struct vm_config config = {.json = NULL};
 	int err = vm_config_decode(json, &config, eb);
@@ -300,6 +374,9 @@ int manager_vm_define_arriving(struct manager *m, json_t *json, const struct vm_
 		/* The journal first: a definition without it would be a VM of ours. */
 		err = vm_move_put(m, &config.id, info, eb);
 	}
+	if (err == 0 && cluster) {
+		err = manager_mark(m, &config.id, eb);
+	}
 	if (err == 0) {
 		err = manager_put(m, &config, eb);
 	}
@@ -308,6 +385,8 @@ int manager_vm_define_arriving(struct manager *m, json_t *json, const struct vm_
 	}
 	if (err != 0) {
 		vm_config_fini(&config);
+	} else {
+		(*out)->cluster = cluster;
 	}
 	return err;
 }
@@ -321,6 +400,13 @@ int manager_vm_change(struct vm *vm, json_t *json, struct errbuf *eb)
 		err = errbuf_set(eb, -EBUSY, "cannot change %s: it is %s", vm->config.name,
 		                 vm_state_name(vm->state));
 		errbuf_hint(eb, "stop it first");
+		return err;
+	}
+	if (vm->cluster) {
+		err = errbuf_set(eb, -EPERM, "cannot change %s: it belongs to a cluster",
+		                 vm->config.name);
+		errbuf_hint(eb, "godwit vm remove %s removes this host's copy; the disks stay",
+		            vm->config.name);
 		return err;
 	}
 	err = nics_complete(vm->manager, json, eb);
@@ -369,6 +455,9 @@ int manager_vm_remove(struct vm *vm, struct errbuf *eb)
 		return err;
 	}
 	err = m->cfg.store->ops->remove(m->cfg.store, VM_KIND, guid_format(&vm->config.id, id), eb);
+	if (err == 0 && vm->cluster) {
+		err = manager_unmark(m, &vm->config.id, eb);
+	}
 	if (err != 0) {
 		return err;
 	}

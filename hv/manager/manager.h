@@ -7,11 +7,12 @@
  *
  *   OFF -> STARTING -> RUNNING <-> PAUSED      RUNNING -> SAVING -> SAVED -> STARTING
  *   RUNNING, PAUSED -> STOPPING -> OFF         any with a worker -> CRASHED (it died)
+ *   RUNNING <-> CRITICAL (its storage is full or gone) -> STOPPING
  *   RUNNING, PAUSED -> MOVED -> gone           ARRIVING -> RUNNING, or gone (vm_move.h)
  *
  *   OFF, SAVED, CRASHED   no worker. SAVED: a saved state is there, start continues from it.
  *   STARTING              a worker exists or is being made, the VM does not run yet.
- *   RUNNING, PAUSED       as the worker says.
+ *   RUNNING, PAUSED, CRITICAL   as the worker says.
  *   SAVING, STOPPING      the worker was asked and has not ended yet.
  *
  * Workers outlive the node service: each listens on run_dir/vm/ID/control.sock, and a manager that
@@ -48,6 +49,7 @@ enum vm_state {
 	VM_CRASHED,
 	VM_ARRIVING,
 	VM_MOVED,
+	VM_CRITICAL,
 	VM_STATE_COUNT
 };
 
@@ -76,6 +78,9 @@ struct manager_cfg {
 	const char *run_dir;      /* /run/godwit */
 	const char *worker_path;  /* the godwit-vm program */
 	uint32_t worker_uid_base; /* VM n runs as uid base + n; 0 = keep ours (tests) */
+	/* Of the volumes' service: workers do I/O of their own on shared volumes
+	 * (base/shared_direct.h). NULL: by the mounted files only. */
+	const char *direct_socket;
 	const struct manager_events *events;
 	void *events_arg;
 	/* Opens an adapter's tap: *out, owned by the caller; nothing passes the tap of a VM that is
@@ -116,6 +121,18 @@ MUST_USE int manager_vm_define(struct manager *m, json_t *json, bool dry_run, st
                                struct errbuf *eb);
 
 /*
+ * VMs that a cluster runs. Their copies here are marked, durably and before anything else of them
+ * is written: only vm_start_owned() starts one. A node that is out of its cluster, or cannot read
+ * its database, keeps a copy of what runs elsewhere.
+ * manager_vm_define_owned() - as manager_vm_define(), marked. vm_own() - mark one that is there.
+ * vm_is_owned() - is it marked? vm_start_owned() - as vm_start(), by who knows that it may run.
+ */
+MUST_USE int manager_vm_define_owned(struct manager *m, json_t *json, struct vm **out,
+                                     struct errbuf *eb);
+MUST_USE int vm_own(struct vm *vm, struct errbuf *eb);
+bool vm_is_owned(const struct vm *vm);
+
+/*
  * manager_vm_change() - replace the definition of a VM that is off by @json (same id).
  * Returns 0; -EBUSY it is not off; -EEXIST; -EINVAL; -errno.
  */
@@ -129,7 +146,8 @@ typedef void (*vm_done_fn)(void *arg, int err, const struct errbuf *eb);
 
 /*
  * The life cycle. Each calls @done once, from the loop or from inside the call; -EBUSY if the
- * state forbids it or another operation is under way.
+ * state forbids it or another operation is under way; -EPERM start and save of a VM that a cluster
+ * runs.
  * vm_start(): boots, or continues a saved VM. Files that cannot be opened, a kernel that is not
  * there, KVM that refuses: with the reason.
  * vm_shutdown(): asks the guest (VM_SHUTDOWN_GUEST; done when it is off), or pulls the cord.
@@ -139,6 +157,7 @@ typedef void (*vm_done_fn)(void *arg, int err, const struct errbuf *eb);
 enum vm_shutdown_how { VM_SHUTDOWN_GUEST, VM_SHUTDOWN_OFF };
 
 void vm_start(struct vm *vm, vm_done_fn done, void *arg);
+void vm_start_owned(struct vm *vm, vm_done_fn done, void *arg);
 void vm_shutdown(struct vm *vm, enum vm_shutdown_how how, vm_done_fn done, void *arg);
 void vm_restart(struct vm *vm, bool reset, vm_done_fn done, void *arg);
 void vm_pause(struct vm *vm, vm_done_fn done, void *arg);
@@ -161,6 +180,8 @@ const char *vm_log_path(const struct vm *vm);
  * told as any end is). vm_pid_path(): its pid file, "PID START-TIME".
  */
 bool vm_has_worker(const struct vm *vm);
+/* manager_worker_lives() - a process of a worker of the VM @id, known here or not. */
+bool manager_worker_lives(const struct manager *m, const struct guid *id);
 /* vm_guest_off() - its last run was ended by the guest itself, in good order. */
 bool vm_guest_off(const struct vm *vm);
 void vm_cut(struct vm *vm);

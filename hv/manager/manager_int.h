@@ -18,6 +18,9 @@
 #define VM_KIND "vm"
 #define VM_MOVE_KIND "move"
 #define VM_EPOCH_KIND "epoch"
+#define VM_CLUSTER_KIND "cluster" /* by id: the VM is a cluster's */
+
+struct burial;
 
 /* The operation under way; one at a time per VM. */
 enum vm_op {
@@ -46,6 +49,7 @@ struct vm {
 	char pid_path[MANAGER_PATH_MAX];
 	char hold_path[MANAGER_PATH_MAX]; /* is there: vm_move_hold() */
 	pid_t pid;                        /* of the worker; 0 = none */
+	struct burial *burial;            /* owned: of the worker, from its kill to its end */
 	struct link *worker;              /* owned; NULL = none */
 	struct loop_timer *kill_timer;    /* owned; NULL: the worker is not being waited for */
 	struct vm_move *move;             /* owned; NULL = none */
@@ -53,6 +57,7 @@ struct vm {
 	enum vm_op op;
 	vm_done_fn done; /* of op */
 	void *done_arg;
+	bool cluster;                     /* whoever runs a cluster decides when it runs */
 	bool asked_off;                   /* we want the worker to end: not a crash */
 	bool guest_off;                   /* the last end was the guest's own, in good order */
 	enum vm_state save_from;          /* what it goes back to if the save fails */
@@ -61,15 +66,19 @@ struct vm {
 	json_t *status;                   /* owned: the worker's last, or NULL */
 	uint64_t started_wall_ns;
 	struct log_limit event_limit; /* of what its guest makes us tell */
-	char last_error[480];         /* why it crashed or did not start; "" = nothing */
+	bool critical;        /* the worker's last word: its storage keeps it from running */
+	char trouble[480];    /* what is wrong with its storage; "" = nothing */
+	char last_error[480]; /* why it crashed or did not start; "" = nothing */
 };
 
 struct manager {
 	struct manager_cfg cfg;
 	struct list vms;
+	struct list burials; /* of struct burial, under way */
 	uint32_t count;
 	json_t *moves;  /* owned; while loading: the journal, by id */
 	json_t *epochs; /* the same */
+	json_t *marks;  /* the same; VM_CLUSTER_KIND */
 };
 
 /* vm.c */
@@ -82,6 +91,10 @@ void vm_restart_consider(struct vm *vm, bool failed);
 /* vm_leftovers_remove() - what a worker that has ended leaves. */
 void vm_leftovers_remove(struct vm *vm);
 void vm_event(struct vm *vm, const char *event, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* vm_storage() - what a worker says of its disks: {"trouble", "disk"}. */
+void vm_storage(struct vm *vm, const json_t *said);
+/* vm_worker_state() - what a worker says of its VM. */
+void vm_worker_state(struct vm *vm, const char *state);
 /* vm_move() - the only writer of the state. */
 void vm_move(struct vm *vm, enum vm_state next);
 void vm_finish(struct vm *vm, int err, const struct errbuf *eb);
@@ -105,10 +118,21 @@ bool vm_saved_find(struct vm *vm);
 MUST_USE int vm_spawn(struct vm *vm, struct errbuf *eb);
 /* Is the process in the pid file still the worker we started? Its pid, or 0. */
 pid_t vm_pid_find(const struct vm *vm);
-void vm_kill(struct vm *vm);
-/* vm_pid_end() - kill it and wait until it is gone, our child or not: then its taps are, too. */
-void vm_pid_end(struct vm *vm);
-void vm_cgroup_remove(const struct vm *vm);
+pid_t worker_pid_find(const char *path);
+void vm_kill(const struct vm *vm);
+void worker_cgroup_remove(const struct guid *id);
+
+/*
+ * burial.c. burial_new() - with each VM, so that nothing can fail later; -ENOMEM. vm_bury() - kill
+ * the worker; when it is gone, its taps and all, and never before this returns, comes
+ * vm_worker_buried(). burial_leave() - the VM goes: who is being buried still is.
+ * worker_leftovers_remove() - what a worker that has ended leaves.
+ */
+MUST_USE int burial_new(struct vm *vm, struct burial **out);
+void burial_leave(struct vm *vm);
+void burial_fini(struct manager *m);
+void vm_bury(struct vm *vm);
+void worker_leftovers_remove(const char *run_dir, const struct guid *id);
 
 /* adopt.c: find out what became of it while we were away; the second: if the journal has a move of
  * it; returns as vm_move_restore(). */
@@ -118,20 +142,23 @@ MUST_USE int vm_adopt_move(struct vm *vm, const json_t *record, struct errbuf *e
 /* vm_link.c: connect to the worker; its events and its end come back to vm.c. */
 MUST_USE int vm_link(struct vm *vm);
 void vm_worker_gone(struct vm *vm);
-/* vm_worker_make() - a worker that waits for its first command. vm_worker_end() - the worker goes,
- * at once, without a word to anybody. vm_arrived_dead() - the VM is ours, its worker has died. */
+void vm_worker_buried(struct vm *vm);
+/* vm_worker_make() - a worker that waits for its first command. vm_worker_end() - the worker is
+ * killed and buried. vm_arrived_dead() - the VM is ours, its worker has died. */
 MUST_USE int vm_worker_make(struct vm *vm, struct errbuf *eb);
 void vm_worker_end(struct vm *vm);
 void vm_arrived_dead(struct vm *vm);
 
 /*
  * manager.c. manager_vm_define_arriving() - a definition from a peer: checked, journal and
- * definition written. Returns 0; -EEXIST; -EINVAL; -ENOSPC; -errno of the store.
+ * definition written; @cluster: marked before. manager_unmark() - also without a mark.
+ * Return 0; -EEXIST; -EINVAL; -ENOSPC; -errno of the store.
  * manager_vm_drop() - off the list, freed.
  */
 MUST_USE int manager_vm_define_arriving(struct manager *m, json_t *json,
-                                        const struct vm_move_info *info, struct vm **out,
-                                        struct errbuf *eb);
+                                        const struct vm_move_info *info, bool cluster,
+                                        struct vm **out, struct errbuf *eb);
+MUST_USE int manager_unmark(struct manager *m, const struct guid *vm_id, struct errbuf *eb);
 void manager_vm_drop(struct vm *vm);
 
 /*

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,17 +27,14 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/patience.h"
+#include "base/proc.h"
 #include "base/text.h"
-#include "base/uring.h"
 #include "hv/manager/manager_int.h"
-#include "hv/raw/raw.h"
-#include "hv/vhdx/vhdx.h"
+#include "hv/manager/spawn_disks.h"
 
 #define TAG "manager"
-#define SPAWN_DISK_FILES_MAX 384u /* of all disks and their parents */
 #define SPAWN_FDS_MAX (SPAWN_DISK_FILES_MAX + VM_NICS_MAX * MANAGER_TAP_QUEUES_MAX + 16)
-#define SPAWN_RING_ENTRIES 32u
-#define SPAWN_END_MS 5000 /* a killed process ends in milliseconds */
 #define CGROUP_ROOT "/sys/fs/cgroup/godwit"
 
 /* Descriptors for the child; all close-on-exec here, opened up in the child. */
@@ -84,11 +82,11 @@ static int spawn_kind_check(int fd, struct errbuf *eb)
 static int spawn_open(struct spawn *s, const char *what, const char *path, int flags,
                       struct errbuf *eb)
 {
-	int fd = open(path, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	int err;
+	int err = patience_stat(path, NULL);
+	int fd = err != -ETIMEDOUT ? open(path, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) : -1;
 
 	if (fd < 0) {
-		err = errbuf_sys(eb, -errno, "%s %s", what, path);
+		err = errbuf_sys(eb, err == -ETIMEDOUT ? err : -errno, "%s %s", what, path);
 		errbuf_hint(eb, "check that the file exists and that its path is right");
 		return err;
 	}
@@ -150,84 +148,29 @@ static int spawn_boot_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 	               : 0;
 }
 
-/* One file of a disk, locked for the worker from now on; of a VM that is arriving: not yet.
- * Returns 0; -errno. */
-static int spawn_disk_file(struct spawn *s, const char *path, bool read_only, json_t *files,
-                           struct errbuf *eb)
-{
-	int fd = s->vm->state == VM_ARRIVING ? raw_open_fd_unlocked(path, read_only, eb)
-	                                     : raw_open_fd(path, read_only, eb);
-
-	if (fd >= 0) {
-		fd = spawn_keep(s, fd, eb);
-	}
-	if (fd < 0) {
-		return fd;
-	}
-	return json_array_append_new(files, json_integer(fd)) == 0 ? 0 : -ENOMEM;
-}
-
-/* A VHDX: its own file, then its parents, which are only read. */
-static int spawn_vhdx_files(struct spawn *s, const struct vm_disk *disk, json_t *files,
+/* [[own file, parent, ...], ...] */
+static int spawn_disks_json(struct spawn *s, const struct spawn_disks *files, json_t *fds,
                             struct errbuf *eb)
 {
-	const struct uring_cfg cfg = {.entries = SPAWN_RING_ENTRIES};
-	struct vhdx_chain chain = {0};
-	struct uring *ring;
-	int err = uring_create(&cfg, &ring, eb);
-
-	if (err != 0) {
-		return err;
-	}
-
-	const struct vhdx_files source =
-		s->vm->state == VM_ARRIVING ? vhdx_files_raw_unlocked(ring) : vhdx_files_raw(ring);
-
-	err = vhdx_chain_find(&source, disk->path, &chain, eb);
-	for (uint32_t i = 0; err == 0 && i < chain.count; i++) {
-		err = spawn_disk_file(s, chain.path[i], disk->read_only || i != 0, files, eb);
-	}
-	vhdx_chain_fini(&chain);
-	uring_destroy(ring);
-	return err;
-}
-
-static int spawn_disk_open(struct spawn *s, const struct vm_disk *disk, json_t *files,
-                           struct errbuf *eb)
-{
-	int err = 0;
-
-	if (disk->path[0] == '\0') {
-		return 0; /* a drive without a medium */
-	}
-	switch (disk->format) {
-	case VM_FORMAT_VHDX:
-		err = spawn_vhdx_files(s, disk, files, eb);
-		break;
-	case VM_FORMAT_RAW:
-		err = spawn_disk_file(s, disk->path, disk->read_only, files, eb);
-		break;
-	}
-	if (err != 0) {
-		errbuf_prepend(eb, "disk %u", disk->lun);
-		if (err == -ENOENT && eb->hint[0] == '\0') {
-			errbuf_hint(eb, "check that the file exists and that its path is right");
-		}
-	}
-	return err;
-}
-
-static int spawn_disks_open(struct spawn *s, json_t *fds, struct errbuf *eb)
-{
-	const struct vm_config *c = &s->vm->config;
 	json_t *disks = json_array();
+	uint32_t next = 0;
 	int err = disks != NULL ? 0 : -ENOMEM;
 
-	for (uint32_t i = 0; err == 0 && i < c->disk_count; i++) {
-		json_t *files = json_array();
+	/* All of them are taken, also if one does not fit. */
+	for (uint32_t i = 0; i < files->count; i++) {
+		if (spawn_keep(s, files->fds[i], err == 0 ? eb : NULL) < 0) {
+			err = err != 0 ? err : -EMFILE;
+		}
+	}
+	for (uint32_t i = 0; err == 0 && i < s->vm->config.disk_count; i++) {
+		json_t *list = json_array();
 
-		err = files != NULL ? spawn_disk_open(s, &c->disks[i], files, eb) : -ENOMEM;
-		if (json_array_append_new(disks, files) != 0 && err == 0) {
+		for (uint32_t k = 0; k < files->files[i]; k++) {
+			if (json_array_append_new(list, json_integer(files->fds[next++])) != 0) {
+				err = -ENOMEM;
+			}
+		}
+		if (json_array_append_new(disks, list) != 0) {
 			err = -ENOMEM;
 		}
 	}
@@ -236,6 +179,56 @@ static int spawn_disks_open(struct spawn *s, json_t *fds, struct errbuf *eb)
 		return err;
 	}
 	return json_object_set_new(fds, "disks", disks) == 0 ? 0 : -ENOMEM;
+}
+
+/* [connection or -1, ...]; left out if there is none. */
+static int spawn_direct_json(struct spawn *s, const struct spawn_disks *files, json_t *fds,
+                             struct errbuf *eb)
+{
+	json_t *list = json_array();
+	bool any = false;
+	int err = list != NULL ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; i < VM_DISKS_MAX; i++) {
+		int fd = files->direct[i];
+
+		if (fd >= 0 && spawn_keep(s, fd, err == 0 ? eb : NULL) < 0) {
+			err = err != 0 ? err : -EMFILE;
+		}
+		any = any || fd >= 0;
+		if (i < s->vm->config.disk_count &&
+		    json_array_append_new(list, json_integer(fd)) != 0) {
+			err = -ENOMEM;
+		}
+	}
+	if (err != 0 || !any) {
+		json_decref(list);
+		return err;
+	}
+	return json_object_set_new(fds, "direct", list) == 0 ? 0 : -ENOMEM;
+}
+
+static int spawn_disks(struct spawn *s, json_t *fds, struct errbuf *eb)
+{
+	struct spawn_disks *files = gw_calloc(1, sizeof(*files));
+	const struct spawn_direct direct = {
+		.socket = s->vm->manager->cfg.direct_socket,
+		.guarded = s->vm->cluster,
+	};
+	int err = files != NULL ? spawn_disks_open(&s->vm->config, s->vm->state == VM_ARRIVING,
+	                                           &direct, files, eb)
+	                        : -ENOMEM;
+
+	if (err == 0) {
+		int kept;
+
+		/* All are kept for the child, or closed, whichever of the two fails. */
+		err = spawn_disks_json(s, files, fds, eb);
+		kept = spawn_direct_json(s, files, fds, err == 0 ? eb : NULL);
+		err = err != 0 ? err : kept;
+	}
+	free(files);
+	return err;
 }
 
 /* One adapter for the worker: {"queues": [descriptors], "mtu_bytes", "link"}; without queues there
@@ -371,7 +364,7 @@ static int spawn_prepare(struct spawn *s, struct errbuf *eb)
 	int err = spawn_boot_open(s, fds, eb);
 
 	if (err == 0) {
-		err = spawn_disks_open(s, fds, eb);
+		err = spawn_disks(s, fds, eb);
 	}
 	if (err == 0) {
 		err = spawn_taps_open(s, fds, eb);
@@ -443,41 +436,13 @@ static pid_t spawn_fork(const struct spawn *s)
 
 /* ---- who it is ---- */
 
-/* Start time of a process [clock ticks since boot]: pid and start time never repeat together. */
-static unsigned long long spawn_start_time(pid_t pid)
-{
-	char path[64];
-	char buf[1024];
-	unsigned long long ticks = 0;
-	FILE *f;
-	size_t n;
-	char *at;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "re");
-	if (f == NULL) {
-		return 0;
-	}
-	n = fread(buf, 1, sizeof(buf) - 1, f);
-	(void)fclose(f);
-	buf[n] = '\0';
-	at = strrchr(buf, ')'); /* the name may hold anything */
-	for (int field = 2; at != NULL && field < 22; field++) {
-		at = strchr(at + 1, ' ');
-	}
-	if (at != NULL) {
-		ticks = strtoull(at, NULL, 10);
-	}
-	return ticks;
-}
-
 /* A worker that nobody can find again could not be ended: not by the next service, not by the
  * guard. */
 static int spawn_pid_write(const struct vm *vm, struct errbuf *eb)
 {
-	unsigned long long started = spawn_start_time(vm->pid);
+	uint64_t started = proc_start(vm->pid);
 	char text[64];
-	int len = snprintf(text, sizeof(text), "%d %llu\n", vm->pid, started);
+	int len = snprintf(text, sizeof(text), "%d %" PRIu64 "\n", vm->pid, started);
 
 	if (started == 0) {
 		return errbuf_set(eb, -ESRCH, "the worker is nowhere to be seen");
@@ -485,9 +450,9 @@ static int spawn_pid_write(const struct vm *vm, struct errbuf *eb)
 	return fs_write(vm->pid_path, text, (size_t)len, 0600, eb);
 }
 
-pid_t vm_pid_find(const struct vm *vm)
+pid_t worker_pid_find(const char *path)
 {
-	FILE *f = fopen(vm->pid_path, "re");
+	FILE *f = fopen(path, "re");
 	char line[64] = "";
 	char *end;
 	long pid;
@@ -500,20 +465,25 @@ pid_t vm_pid_find(const struct vm *vm)
 	(void)fclose(f);
 	pid = strtol(line, &end, 10);
 	ticks = strtoull(end, NULL, 10);
-	if (pid <= 1 || ticks == 0 || spawn_start_time((pid_t)pid) != ticks) {
+	if (pid <= 1 || ticks == 0 || proc_start((int)pid) != ticks) {
 		return 0;
 	}
 	return (pid_t)pid;
 }
 
+pid_t vm_pid_find(const struct vm *vm)
+{
+	return worker_pid_find(vm->pid_path);
+}
+
 /* ---- its cgroup: for accounting and limits; a host without cgroup v2 runs VMs all the same
  * ---- */
 
-static void spawn_cgroup_path(const struct vm *vm, char *buf, size_t room)
+static void spawn_cgroup_path(const struct guid *id, char *buf, size_t room)
 {
-	char id[GUID_TEXT_SIZE];
+	char text[GUID_TEXT_SIZE];
 
-	(void)snprintf(buf, room, "%s/%s", CGROUP_ROOT, guid_format(&vm->config.id, id));
+	(void)snprintf(buf, room, "%s/%s", CGROUP_ROOT, guid_format(id, text));
 }
 
 static void spawn_cgroup_enter(const struct vm *vm)
@@ -522,7 +492,7 @@ static void spawn_cgroup_enter(const struct vm *vm)
 	char procs[160];
 	FILE *f;
 
-	spawn_cgroup_path(vm, path, sizeof(path));
+	spawn_cgroup_path(&vm->config.id, path, sizeof(path));
 	if ((mkdir(CGROUP_ROOT, 0755) != 0 && errno != EEXIST) ||
 	    (mkdir(path, 0755) != 0 && errno != EEXIST)) {
 		log_info(TAG, "no cgroup vm=%s errno=%d", vm->config.name, errno);
@@ -538,11 +508,11 @@ static void spawn_cgroup_enter(const struct vm *vm)
 	}
 }
 
-void vm_cgroup_remove(const struct vm *vm)
+void worker_cgroup_remove(const struct guid *id)
 {
 	char path[128];
 
-	spawn_cgroup_path(vm, path, sizeof(path));
+	spawn_cgroup_path(id, path, sizeof(path));
 	(void)rmdir(path);
 }
 
@@ -576,25 +546,9 @@ int vm_spawn(struct vm *vm, struct errbuf *eb)
 	return err;
 }
 
-void vm_kill(struct vm *vm)
+void vm_kill(const struct vm *vm)
 {
 	if (vm->pid != 0) {
 		(void)kill(vm->pid, SIGKILL);
-	}
-}
-
-void vm_pid_end(struct vm *vm)
-{
-	/* Opened first, then looked at: it cannot become another process meanwhile. */
-	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, vm->pid, 0), .events = POLLIN};
-
-	if (vm_pid_find(vm) == vm->pid) {
-		vm_kill(vm);
-		if (p.fd >= 0 && poll(&p, 1, SPAWN_END_MS) == 0) {
-			log_warn(TAG, "worker hangs vm=%s pid=%d", vm->config.name, vm->pid);
-		}
-	}
-	if (p.fd >= 0) {
-		(void)close(p.fd);
 	}
 }

@@ -44,8 +44,12 @@ static int store_error(struct store_sqlite *s, int rc, const char *what, struct 
 	default: /* SQLite's numbers */
 		break;
 	}
-	return errbuf_set(eb, err, "database: %s: %s", what,
-	                  s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc));
+	(void)errbuf_set(eb, err, "database: %s: %s", what,
+	                 s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc));
+	if (err == -ENOSPC) {
+		errbuf_hint(eb, "make room in the service's state directory: df /var/lib/godwit");
+	}
+	return err;
 }
 
 static int store_exec(struct store_sqlite *s, const char *sql, struct errbuf *eb)

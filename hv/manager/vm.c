@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -29,7 +28,7 @@ static const char *const vm_state_names[VM_STATE_COUNT] = {
 	[VM_OFF] = "off",           [VM_STARTING] = "starting", [VM_RUNNING] = "running",
 	[VM_PAUSED] = "paused",     [VM_SAVING] = "saving",     [VM_SAVED] = "saved",
 	[VM_STOPPING] = "stopping", [VM_CRASHED] = "crashed",   [VM_ARRIVING] = "arriving",
-	[VM_MOVED] = "moved",
+	[VM_MOVED] = "moved",       [VM_CRITICAL] = "critical",
 };
 
 #define BIT(s) (1u << (s))
@@ -42,7 +41,7 @@ static const uint32_t vm_moves[VM_STATE_COUNT] = {
                         BIT(VM_CRASHED) | BIT(VM_STOPPING),
 	/* To SAVED: a service that has ended since had asked for it. */
 	[VM_RUNNING] = BIT(VM_PAUSED) | BIT(VM_SAVING) | BIT(VM_SAVED) | BIT(VM_STOPPING) |
-                       BIT(VM_OFF) | BIT(VM_CRASHED) | BIT(VM_MOVED),
+                       BIT(VM_OFF) | BIT(VM_CRASHED) | BIT(VM_MOVED) | BIT(VM_CRITICAL),
 	[VM_PAUSED] = BIT(VM_RUNNING) | BIT(VM_SAVING) | BIT(VM_SAVED) | BIT(VM_STOPPING) |
                       BIT(VM_OFF) | BIT(VM_CRASHED) | BIT(VM_MOVED),
 	[VM_SAVING] = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_SAVED) | BIT(VM_OFF) |
@@ -54,6 +53,8 @@ static const uint32_t vm_moves[VM_STATE_COUNT] = {
 	[VM_CRASHED] = BIT(VM_STARTING) | BIT(VM_OFF),
 	[VM_ARRIVING] = BIT(VM_RUNNING) | BIT(VM_CRASHED),
 	[VM_MOVED] = 0,
+	[VM_CRITICAL] =
+		BIT(VM_RUNNING) | BIT(VM_SAVED) | BIT(VM_STOPPING) | BIT(VM_OFF) | BIT(VM_CRASHED),
 };
 
 const char *vm_state_name(enum vm_state state)
@@ -133,6 +134,7 @@ void vm_init(struct vm *vm, struct manager *m, const struct vm_config *config, u
 void vm_free(struct vm *vm)
 {
 	vm_move_fini(vm);
+	burial_leave(vm);
 	link_close(vm->worker);
 	loop_timer_del(vm->kill_timer);
 	loop_timer_del(vm->restart_timer);
@@ -141,12 +143,28 @@ void vm_free(struct vm *vm)
 	free(vm);
 }
 
+/* The worker says when its storage keeps it from running; while an operation is under way that has
+ * to wait. */
+static void vm_critical_look(struct vm *vm)
+{
+	if (vm->op != VM_OP_NONE) {
+		return;
+	}
+	if (vm->critical && vm->state == VM_RUNNING) {
+		vm_move(vm, VM_CRITICAL);
+		vm_event(vm, "vm.critical", "%s", vm->trouble);
+	} else if (!vm->critical && vm->state == VM_CRITICAL) {
+		vm_move(vm, VM_RUNNING);
+	}
+}
+
 void vm_finish(struct vm *vm, int err, const struct errbuf *eb)
 {
 	vm_done_fn done = vm->done;
 
 	vm->op = VM_OP_NONE;
 	vm->done = NULL;
+	vm_critical_look(vm);
 	if (done != NULL) {
 		done(vm->done_arg, err, eb);
 	}
@@ -164,6 +182,12 @@ static bool vm_begin(struct vm *vm, enum vm_op op, uint32_t states, const char *
 		     &eb);
 		return false;
 	}
+	if (vm->pid != 0 && vm->worker == NULL && op != VM_OP_STOP) {
+		done(arg,
+		     errbuf_set(&eb, -EBUSY, "the worker of %s has not ended", vm->config.name),
+		     &eb);
+		return false;
+	}
 	if ((states & BIT(vm->state)) == 0) {
 		done(arg,
 		     errbuf_set(&eb, -EBUSY, "cannot %s %s: it is %s", what, vm->config.name,
@@ -174,6 +198,24 @@ static bool vm_begin(struct vm *vm, enum vm_op op, uint32_t states, const char *
 	vm->op = op;
 	vm->done = done;
 	vm->done_arg = arg;
+	return true;
+}
+
+/* A copy of a VM that a cluster runs: what happens to it is not for this host to decide. */
+static bool vm_is_theirs(const struct vm *vm, const char *what, vm_done_fn done, void *arg)
+{
+	struct errbuf eb = {0};
+	int err;
+
+	if (!vm->cluster) {
+		return false;
+	}
+	err = errbuf_set(&eb, -EPERM,
+	                 "cannot %s %s: it belongs to a cluster, and may run on another node", what,
+	                 vm->config.name);
+	errbuf_hint(&eb, "godwit vm remove %s removes this host's copy; the disks stay",
+	            vm->config.name);
+	done(arg, err, &eb);
 	return true;
 }
 
@@ -325,6 +367,13 @@ static void vm_start_begin(struct vm *vm)
 
 void vm_start(struct vm *vm, vm_done_fn done, void *arg)
 {
+	if (!vm_is_theirs(vm, "start", done, arg)) {
+		vm_start_owned(vm, done, arg);
+	}
+}
+
+void vm_start_owned(struct vm *vm, vm_done_fn done, void *arg)
+{
 	if (vm_begin(vm, VM_OP_START, BIT(VM_OFF) | BIT(VM_SAVED) | BIT(VM_CRASHED), "start", done,
 	             arg)) {
 		vm->restarts = 0;
@@ -384,7 +433,7 @@ static void vm_shutdown_answer(void *arg, int err, json_t *result, const struct 
 void vm_shutdown(struct vm *vm, enum vm_shutdown_how how, vm_done_fn done, void *arg)
 {
 	uint32_t running = BIT(VM_RUNNING) | BIT(VM_PAUSED) | BIT(VM_STARTING) | BIT(VM_STOPPING) |
-	                   BIT(VM_SAVING);
+	                   BIT(VM_SAVING) | BIT(VM_CRITICAL);
 	int err;
 
 	/* The cord can be pulled whatever else is under way; who waited for that is told. */
@@ -399,7 +448,9 @@ void vm_shutdown(struct vm *vm, enum vm_shutdown_how how, vm_done_fn done, void 
 		return;
 	}
 	if (how == VM_SHUTDOWN_GUEST) {
-		err = link_request(vm->worker, "shutdown", NULL, -1, vm_shutdown_answer, vm);
+		err = vm->worker == NULL ? -EPIPE
+		                         : link_request(vm->worker, "shutdown", NULL, -1,
+		                                        vm_shutdown_answer, vm);
 		if (err != 0) {
 			struct errbuf eb = {0};
 
@@ -409,6 +460,9 @@ void vm_shutdown(struct vm *vm, enum vm_shutdown_how how, vm_done_fn done, void 
 	}
 	vm->asked_off = true;
 	vm_move(vm, VM_STOPPING);
+	if (vm->worker == NULL) {
+		return; /* it is ending already */
+	}
 	if (link_request(vm->worker, "off", NULL, -1, vm_off_answer, vm) != 0) {
 		vm_kill(vm);
 	}
@@ -502,7 +556,8 @@ void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 	int fd;
 	int err;
 
-	if (!vm_begin(vm, VM_OP_SAVE, BIT(VM_RUNNING) | BIT(VM_PAUSED), "save", done, arg)) {
+	if (vm_is_theirs(vm, "save", done, arg) ||
+	    !vm_begin(vm, VM_OP_SAVE, BIT(VM_RUNNING) | BIT(VM_PAUSED), "save", done, arg)) {
 		return;
 	}
 	fd = open(vm->saving_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -522,8 +577,10 @@ void vm_save(struct vm *vm, vm_done_fn done, void *arg)
 
 /* ---- the worker's word ---- */
 
-static void vm_worker_state(struct vm *vm, const char *state)
+void vm_worker_state(struct vm *vm, const char *state)
 {
+	vm->critical = state != NULL && strcmp(state, "critical") == 0;
+	vm_critical_look(vm);
 	if (vm->op != VM_OP_NONE || state == NULL) {
 		return; /* the answer of the operation will tell */
 	}
@@ -531,7 +588,8 @@ static void vm_worker_state(struct vm *vm, const char *state)
 		vm_move(vm, VM_RUNNING);
 	} else if (strcmp(state, "paused") == 0 && vm->state == VM_RUNNING) {
 		vm_move(vm, VM_PAUSED);
-	} else if (strcmp(state, "stopping") == 0 && vm->state == VM_RUNNING) {
+	} else if (strcmp(state, "stopping") == 0 &&
+	           (vm->state == VM_RUNNING || vm->state == VM_CRITICAL)) {
 		vm_move(vm, VM_STOPPING);
 	}
 }
@@ -547,6 +605,10 @@ static void vm_worker_event(void *arg, json_t *message)
 		return;
 	}
 	/* A guest can crash and reset as often as it likes, and a worker can say anything. */
+	if (event != NULL && strcmp(event, "storage") == 0) {
+		vm_storage(vm, message);
+		return;
+	}
 	if (event == NULL ||
 	    (strcmp(event, "state") != 0 && !log_limit_pass(&vm->event_limit, &suppressed))) {
 		return;
@@ -633,7 +695,7 @@ void vm_restart_consider(struct vm *vm, bool failed)
 {
 	uint64_t delay = VM_RESTART_DELAY_NS << vm->restarts;
 
-	if (vm->config.restart == VM_RESTART_NEVER ||
+	if (vm->cluster || vm->config.restart == VM_RESTART_NEVER ||
 	    (vm->config.restart == VM_RESTART_ON_FAILURE && !failed)) {
 		return;
 	}
@@ -653,34 +715,23 @@ void vm_restart_consider(struct vm *vm, bool failed)
 
 void vm_leftovers_remove(struct vm *vm)
 {
-	(void)unlink(vm->socket_path);
-	(void)unlink(vm->pid_path);
-	(void)unlink(vm->end_path);
-	(void)unlink(vm->hold_path);
-	vm_cgroup_remove(vm);
-}
-
-static void vm_reap(struct vm *vm)
-{
-	if (vm->pid != 0) {
-		/* Its socket is closed: it is ending. Should it hang in the kernel, the kill ends
-		 * the wait. */
-		vm_pid_end(vm);
-		while (waitpid(vm->pid, NULL, 0) < 0 && errno == EINTR) {
-		}
-		vm->pid = 0;
-	}
+	worker_leftovers_remove(vm->run_dir, &vm->config.id);
 }
 
 void vm_worker_end(struct vm *vm)
 {
 	link_close(vm->worker);
 	vm->worker = NULL;
+	vm->critical = false;
+	vm->trouble[0] = '\0';
 	if (vm->kill_timer != NULL) {
 		loop_timer_disarm(vm->kill_timer);
 	}
-	vm_reap(vm);
-	vm_leftovers_remove(vm);
+	if (vm->pid != 0) {
+		vm_bury(vm);
+	} else {
+		vm_leftovers_remove(vm);
+	}
 }
 
 void vm_arrived_dead(struct vm *vm)
@@ -694,6 +745,16 @@ void vm_arrived_dead(struct vm *vm)
 
 void vm_worker_gone(struct vm *vm)
 {
+	if (vm->pid == 0) {
+		vm_worker_buried(vm);
+	} else {
+		vm_worker_end(vm);
+	}
+}
+
+/* Nothing of it is left. */
+void vm_worker_buried(struct vm *vm)
+{
 	char text[256];
 	bool powered_off;
 	bool saved;
@@ -701,7 +762,7 @@ void vm_worker_gone(struct vm *vm)
 	struct errbuf eb = {0};
 	int err = 0;
 
-	if (vm->state == VM_ARRIVING || vm->state == VM_MOVED) {
+	if (vm->state == VM_ARRIVING || vm->state == VM_MOVED || vm->state == VM_CRASHED) {
 		vm_worker_end(vm);
 		vm_move_worker_gone(vm);
 		return;

@@ -177,7 +177,11 @@ static int move_remove_all(struct vm *vm, struct errbuf *eb)
 	char id[GUID_TEXT_SIZE];
 	int err = store->ops->remove(store, VM_KIND, guid_format(&vm->config.id, id), eb);
 
-	return err == 0 || err == -ENOENT ? move_unput(vm, eb) : err;
+	err = err == -ENOENT ? 0 : err;
+	if (err == 0 && vm->cluster) {
+		err = manager_unmark(vm->manager, &vm->config.id, eb);
+	}
+	return err == 0 ? move_unput(vm, eb) : err;
 }
 
 bool vm_move_info(const struct vm *vm, struct vm_move_info *out)
@@ -322,6 +326,10 @@ int vm_move_send(struct vm *vm, const struct vm_move_cfg *cfg, struct errbuf *eb
 		errbuf_hint(eb, "a VM that runs can be moved; godwit vm list shows its state");
 		return err;
 	}
+	if (vm->cluster && !cfg->cluster) {
+		return errbuf_set(eb, -EPERM, "cannot move %s: it belongs to a cluster",
+		                  vm->config.name);
+	}
 	if (cfg->fd_count < 2 || cfg->fd_count > VM_MOVE_SOCKETS_MAX) {
 		return errbuf_set(eb, -EINVAL, "%u connections for one move", cfg->fd_count);
 	}
@@ -449,7 +457,7 @@ static int move_define(struct manager *m, const json_t *definition, const struct
 		return errbuf_sys(eb, -ENOMEM, "cannot receive a VM");
 	}
 	/* Journal and definition are two records: the journal names an id that need not exist. */
-	err = manager_vm_define_arriving(m, json, &info, out, eb);
+	err = manager_vm_define_arriving(m, json, &info, cfg->cluster, out, eb);
 	json_decref(json);
 	return err;
 }

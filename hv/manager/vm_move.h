@@ -88,13 +88,15 @@ struct vm_move_cfg {
 	const json_t *options;         /* source: members for "move-send"; borrowed; NULL = none */
 	const int *fds;                /* source: connected sockets; duplicated */
 	uint32_t fd_count;
+	bool cluster; /* it is a cluster's: source: as the VM is marked; target: it will be */
 	const struct vm_move_events *events; /* borrowed until ended, forget or abandon */
 	void *arg;
 };
 
 /*
  * vm_move_send() - begin to move a running (or paused) VM away.
- * Returns 0; -EBUSY its state or another operation; -EINVAL too many sockets; -ENOMEM; -errno.
+ * Returns 0; -EBUSY its state or another operation; -EINVAL too many sockets; -EPERM it is a
+ * cluster's and cfg->cluster does not say so; -ENOMEM; -errno.
  */
 MUST_USE int vm_move_send(struct vm *vm, const struct vm_move_cfg *cfg, struct errbuf *eb);
 

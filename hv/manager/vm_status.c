@@ -3,7 +3,9 @@
 /* vm_status - what a VM's worker tells of it, and its console. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/attr.h"
@@ -84,9 +86,34 @@ void vm_console(struct vm *vm, int stream_fd, vm_done_fn done, void *arg)
 	}
 }
 
+void vm_storage(struct vm *vm, const json_t *said)
+{
+	const char *trouble = json_string_value(json_object_get(said, "trouble"));
+	json_int_t disk = json_integer_value(json_object_get(said, "disk"));
+	const char *path;
+
+	vm->trouble[0] = '\0';
+	if (trouble == NULL || disk < 0 || disk >= vm->config.disk_count) {
+		return;
+	}
+	path = vm->config.disks[disk].path;
+	if (strcmp(trouble, "no-room") == 0) {
+		(void)snprintf(vm->trouble, sizeof(vm->trouble),
+		               "no room is left where its disk %.400s lies", path);
+	} else if (strcmp(trouble, "no-answer") == 0) {
+		(void)snprintf(vm->trouble, sizeof(vm->trouble),
+		               "the storage of its disk %.400s does not answer", path);
+	}
+}
+
 bool vm_has_worker(const struct vm *vm)
 {
 	return vm->pid != 0;
+}
+
+bool vm_is_owned(const struct vm *vm)
+{
+	return vm->cluster;
 }
 
 bool vm_guest_off(const struct vm *vm)
@@ -119,8 +146,9 @@ json_t *vm_status(const struct vm *vm)
 	json_add_str(&b, "state", vm_state_name(vm->state));
 	json_add_u64(&b, "memory_bytes", vm->config.memory_bytes);
 	json_add_u64(&b, "cpus", vm->config.cpus);
-	json_add_str(&b, "error", vm->last_error);
+	json_add_str(&b, "error", vm->trouble[0] != '\0' ? vm->trouble : vm->last_error);
 	json_add_u64(&b, "restarts", vm->restarts);
+	json_add_bool(&b, "cluster", vm->cluster);
 	for (size_t i = 0; i < ARRAY_LEN(from_worker); i++) {
 		json_t *value = json_object_get(vm->status, from_worker[i]);
 

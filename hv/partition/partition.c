@@ -500,6 +500,32 @@ int partition_resume(struct partition *p)
 	return 0;
 }
 
+int partition_critical(struct partition *p)
+{
+	if (p->state != PARTITION_RUNNING || p->draining != 0) {
+		return -EBUSY;
+	}
+	partition_vps_stop(p);
+	if (!partition_events_handle(p)) {
+		return -EBUSY; /* it has just powered off or rebooted */
+	}
+	partition_move(p, PARTITION_CRITICAL);
+	return 0;
+}
+
+int partition_well(struct partition *p)
+{
+	if (p->state != PARTITION_CRITICAL) {
+		return -EBUSY;
+	}
+	partition_move(p, PARTITION_RUNNING);
+	if (p->bus != NULL) {
+		partition_messages_handle(p);
+	}
+	partition_vps_run(p);
+	return 0;
+}
+
 int partition_power_button(struct partition *p)
 {
 	if (p->state != PARTITION_RUNNING) {

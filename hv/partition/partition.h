@@ -6,7 +6,7 @@
  * partition - one virtual machine: memory, VPs, machine, SynIC, VMBus, and its life cycle.
  *
  *   OFF -> STARTING -> RUNNING <-> PAUSED -> SAVING -> SAVED -> OFF
- *                         ^  \-> CRITICAL (a disk is gone) -> RUNNING when it is back
+ *                         ^  \-> CRITICAL (storage has no room or is gone) -> RUNNING after it
  *                         \---- RESETTING <- RUNNING (the guest reboots)
  *   every state but OFF -> STOPPING -> OFF
  *
@@ -14,7 +14,7 @@
  *   STARTING   firmware tables and kernel are written, VPs are created.
  *   RUNNING    VP threads run guest code.
  *   PAUSED     no VP runs, VSPs drained: nothing touches guest memory.
- *   CRITICAL   as PAUSED, but VSPs wait for storage and resume by themselves.
+ *   CRITICAL   no VP runs; VSPs are not drained: what they accepted waits for storage, or ends.
  *   SAVING     as PAUSED; state is being read.
  *   SAVED      as SAVING; the state belongs to somebody else now, only stop is left.
  *   RESETTING  no VP runs; the VM is taken apart and started anew.
@@ -137,6 +137,14 @@ MUST_USE int partition_pause(struct partition *p, partition_fn done, void *arg);
 
 /* partition_resume() - PAUSED (or SAVING) to RUNNING. Returns 0; -EBUSY. */
 MUST_USE int partition_resume(struct partition *p);
+
+/*
+ * partition_critical() - stop the VPs, as long as its storage cannot take what the guest has
+ * written; VSPs go on with what they have. partition_well() - let them run again.
+ * Return 0; -EBUSY not RUNNING (CRITICAL), or about to be something else.
+ */
+MUST_USE int partition_critical(struct partition *p);
+MUST_USE int partition_well(struct partition *p);
 
 /* partition_reset() - as the reset button. Returns 0; -EBUSY not RUNNING. */
 MUST_USE int partition_reset(struct partition *p);

@@ -13,6 +13,8 @@
 #include "base/check.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/shared_file.h"
+#include "hv/raw/raw_direct.h"
 #include "hv/raw/raw_int.h"
 
 static void raw_info(const struct blk *blk, struct blk_info *out)
@@ -36,14 +38,18 @@ static int raw_close(struct blk *blk, struct errbuf *eb)
 	struct raw *raw = container_of(blk, struct raw, blk);
 
 	CHECK(raw->bounce_free_count == RAW_BOUNCE_COUNT && list_empty(&raw->stalled));
-	CHECK(!raw->kicked);
+	CHECK(!raw->kicked && list_empty(&raw->room.waiting));
+	/* Before the right to write goes: who waits for us there must not wait for ever. */
+	raw_direct_close(raw->direct, blk->ring);
 
 	/* By hand: a ring lets go of a file some time after its last completion, and until then the
 	 * lock would outlive our close() and refuse the next one who opens the file. */
-	raw_unlock(raw->fd);
+	int err = raw_unlock(raw->fd);
 
 	/* Linux has closed it whatever close() says. */
-	int err = close(raw->fd) == 0 || errno == EINTR ? 0 : errbuf_sys(eb, -EIO, "raw: close");
+	err = (close(raw->fd) == 0 || errno == EINTR) && err == 0
+	              ? 0
+	              : errbuf_sys(eb, -EIO, "raw: close");
 
 	free(raw->bounce_memory);
 	free(raw);
@@ -56,6 +62,11 @@ static const struct blk_ops raw_ops = {
 	.info = raw_info,
 	.close = raw_close,
 };
+
+void raw_check(const struct blk *blk)
+{
+	CHECK(blk->ops == &raw_ops);
+}
 
 void raw_get_stats(const struct blk *blk, struct raw_stats *out)
 {
@@ -71,20 +82,21 @@ void raw_get_stats(const struct blk *blk, struct raw_stats *out)
 static int raw_open_path(const char *path, bool read_only, struct errbuf *eb)
 {
 	struct stat st;
-	/* Not to be caught by a FIFO; raw_probe() takes the flag off again. */
+	/* Not to be caught by a FIFO; raw_probe() takes the flag off again. The right to write
+	 * comes with the lock. */
 	int flags = O_CLOEXEC | O_NONBLOCK | (read_only ? O_RDONLY : O_RDWR);
 
 	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode) && !read_only) {
 		flags |= O_EXCL; /* not while it is mounted or part of something */
 	}
 
-	int fd = open(path, flags);
+	int fd = read_only ? open(path, flags) : shared_file_open(path, flags);
 
 	if (fd >= 0) {
 		return fd;
 	}
 
-	int err = errbuf_sys(eb, -errno, "open");
+	int err = errbuf_sys(eb, read_only ? -errno : fd, "open");
 
 	if (err == -EBUSY) {
 		errbuf_hint(eb, "it is mounted, or part of a RAID or volume group");
@@ -172,7 +184,15 @@ static int raw_new(const struct raw_cfg *cfg, int fd, struct uring *ring, struct
 	raw->kick.arg = raw;
 	list_init(&raw->bounce_waiting);
 	list_init(&raw->stalled);
+	list_init(&raw->room.waiting);
 	raw_init_zeroes(raw);
+	if (cfg->direct_fd != 0 && cfg->read_only) {
+		(void)close(cfg->direct_fd); /* only who writes has extents of his own */
+	} else if (cfg->direct_fd != 0 && raw_direct_open(raw, cfg->direct_fd) != 0) {
+		free(raw->bounce_memory);
+		free(raw);
+		return errbuf_set(eb, -ENOMEM, "out of memory");
+	}
 	*out = raw;
 	return 0;
 }
@@ -221,7 +241,10 @@ void raw_release(struct blk *blk)
 
 	CHECK(blk->ops == &raw_ops && blk->in_flight == 0);
 	raw->released = true;
-	raw_unlock(raw->fd);
+	if (raw->direct != NULL) {
+		raw_direct_release(raw);
+	}
+	(void)raw_unlock(raw->fd); /* all is flushed */
 }
 
 int raw_retake(struct blk *blk, struct errbuf *eb)

@@ -33,6 +33,10 @@ struct raw_cfg {
 	bool buffered;          /* use the page cache even where O_DIRECT works */
 	bool keep_allocated;    /* a preallocated file: discard frees nothing */
 	uint32_t logical_bytes; /* 512 or 4096; 0 = what the storage has */
+	/* A connection from shared_direct_connect() for the descriptor (base/shared_direct.h): what
+	 * lies on a shared volume and is written already is read and written on its device. 0 =
+	 * none. raw_open() takes it if it succeeds. */
+	int direct_fd;
 };
 
 /*
@@ -66,6 +70,29 @@ MUST_USE int raw_open_fd_unlocked(const char *path, bool read_only, struct errbu
 void raw_release(struct blk *blk);
 MUST_USE int raw_retake(struct blk *blk, struct errbuf *eb);
 
+/* How the storage of a device is doing. */
+enum raw_trouble {
+	RAW_WELL,
+	RAW_NO_ROOM,   /* a request waits because the storage is full */
+	RAW_NO_ANSWER, /* a request is under way for too long */
+};
+
+/*
+ * raw_patience() - @on: from now on what finds the storage full waits for room instead of ending
+ * with -ENOSPC; raw_look() tries it again. Off (as at first): what waits ends with -ENOSPC, later,
+ * not from inside. A flush past the page cache waits, too; one of the page cache does not: what it
+ * could not write is forgotten.
+ */
+void raw_patience(struct blk *blk, bool on);
+
+/*
+ * raw_look() - how it is doing; to be called about every second. One of those that wait is tried
+ * again, and when it ends they all are.
+ * @silent_ns: longer than that a request is not under way if all is well.
+ * @limit_ns: since when the storage is full at most, then what waits ends with -ENOSPC.
+ */
+enum raw_trouble raw_look(struct blk *blk, uint64_t now_ns, uint64_t silent_ns, uint64_t limit_ns);
+
 enum raw_prealloc {
 	RAW_PREALLOC_NONE, /* sparse: space is taken when it is written, and may run out */
 	RAW_PREALLOC_FULL, /* all space is reserved now */
@@ -89,6 +116,7 @@ struct raw_stats {
 	uint64_t bounced;   /* transfers that went through a bounce buffer */
 	uint64_t continued; /* transfers that were short and went on */
 	uint64_t waited;    /* transfers that waited for a bounce buffer */
+	uint64_t on_device; /* transfers on the device of a shared volume */
 	bool direct;        /* O_DIRECT */
 };
 

@@ -2,7 +2,8 @@
 #ifndef HV_RAW_RAW_INT_H
 #define HV_RAW_RAW_INT_H
 
-/* raw_int - shared by raw.c (open, close), raw_io.c (requests), raw_probe.c, raw_lock.c. */
+/* raw_int - shared by raw.c (open, close), raw_io.c (requests), raw_room.c (requests that wait for
+ * room), raw_probe.c, raw_lock.c. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +40,19 @@ struct raw_limits {
 enum raw_discard { RAW_DISCARD_PUNCH, RAW_DISCARD_IOCTL, RAW_DISCARD_NONE };
 enum raw_zero { RAW_ZERO_RANGE, RAW_ZERO_PUNCH, RAW_ZERO_WRITE };
 
+struct raw_req;
+
+/* What waits for room, and how old what is under way is. */
+struct raw_room {
+	bool patient;
+	struct list waiting;   /* struct raw_req */
+	struct raw_req *trial; /* of them: is tried again; NULL = none is */
+	uint64_t since_ns;     /* when raw_look() first saw it full; 0 = it has room */
+	uint32_t begun[2];     /* requests under way, of this and of the former age */
+	uint8_t age;           /* index of this one */
+	uint64_t turned_ns;    /* when it began */
+};
+
 struct raw {
 	struct blk blk;
 	int fd; /* owned; holds the lock */
@@ -54,9 +68,16 @@ struct raw {
 	uint32_t bounce_free_count;
 	struct list bounce_waiting; /* struct raw_req: want a buffer */
 	struct list stalled;        /* struct raw_req: the ring was full */
-	struct uring_op kick;       /* deferred: look at stalled again */
+	struct raw_direct *direct;  /* owned; NULL = by the file only */
+	bool direct_writes;         /* there were writes that the file does not know of */
+	/* Changes by the file, counted when they begin and end; how many of them a flush of the
+	 * file has covered. Equal: what is not durable was written directly. */
+	uint64_t file_seq;
+	uint64_t synced_seq;
+	struct uring_op kick; /* deferred: look at stalled again */
 	bool kicked;
 	struct iovec zero_iov[RAW_ZERO_IOVS]; /* all the same page */
+	struct raw_room room;
 };
 
 enum raw_phase {
@@ -66,6 +87,7 @@ enum raw_phase {
 	RAW_STEP,   /* an ioctl that discards, piece by piece */
 	RAW_FILL,   /* zeroes are written */
 	RAW_SYNC,   /* fdatasync: a flush, or FUA of what has no flag for it */
+	RAW_RESIZE, /* a new size, when nothing is done directly */
 };
 
 /* In blk_req.priv. */
@@ -80,6 +102,14 @@ struct raw_req {
 	uint8_t phase;      /* enum raw_phase */
 	uint8_t tried;      /* RAW_RANGE: enum raw_zero */
 	uint8_t retries;
+	uint8_t age;       /* index in raw_room.begun */
+	bool by_file;      /* and not directly, whatever is known */
+	bool on_device;    /* the transfer that runs is a direct one, or a flush of the device */
+	bool entered;      /* raw_direct_enter() */
+	struct list track; /* raw_direct: in flight, or a change of a part of a block */
+	uint64_t began_ns; /* of a direct transfer; RAW_SYNC: raw.file_seq then */
+	uint64_t direct_from;
+	uint64_t direct_to;
 } MAY_ALIAS;
 _Static_assert(sizeof(struct raw_req) <= sizeof(((struct blk_req *)0)->priv), "blk_req.priv");
 
@@ -91,7 +121,20 @@ _Static_assert(sizeof(struct raw_req) <= sizeof(((struct blk_req *)0)->priv), "b
 const struct iovec *raw_piece(const struct blk_req *req, uint64_t done_bytes, struct iovec *part,
                               uint32_t *count, uint64_t *bytes);
 
+/* raw_check() - CHECKs that it is a raw device. */
+void raw_check(const struct blk *blk);
+
 void raw_submit(struct blk *blk, struct blk_req *req);
+/* raw_again() - start it anew; what was transferred stays so. May end it, later. */
+void raw_again(struct raw *raw, struct raw_req *r);
+
+/* raw_room_want() - @r found no room, @res. Returns true if it waits. */
+bool raw_room_want(struct raw *raw, struct raw_req *r, int32_t res);
+/* raw_room_end() - @r ends: what waited for what becomes of it goes on. */
+void raw_room_end(struct raw *raw, const struct raw_req *r);
+
+/* Look at raw.stalled from the next dispatch. */
+void raw_kick(struct raw *raw);
 /* The deferred look at raw.stalled. */
 void raw_kicked(struct uring_op *op, int32_t res, bool more);
 
@@ -102,10 +145,12 @@ MUST_USE int raw_probe(int fd, const struct raw_cfg *cfg, struct raw_limits *out
 /* raw_check_kind() - is it a file or a block device? Returns 0; -EINVAL; -errno. */
 MUST_USE int raw_check_kind(int fd, struct errbuf *eb);
 
-/* raw_lock() - one writer or many readers. Returns 0; -EBUSY; -errno. */
+/* raw_lock() - one writer or many readers; also between the nodes of a shared volume. Returns 0;
+ * -EBUSY; -errno. */
 MUST_USE int raw_lock(int fd, bool read_only, struct errbuf *eb);
 
-/* raw_unlock() - give the lock of this open file description back. */
-void raw_unlock(int fd);
+/* raw_unlock() - give the lock of this open file description back. Returns 0; -errno what was
+ * written last is lost. */
+int raw_unlock(int fd);
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "hv/raw/raw_direct.h"
 #include "hv/raw/raw_int.h"
 
 static struct raw_req *raw_req(struct blk_req *req)
@@ -111,7 +112,7 @@ static bool raw_fits(const struct raw *raw, const struct blk_req *req)
 
 /* ---- start ---- */
 
-static void raw_kick(struct raw *raw)
+void raw_kick(struct raw *raw)
 {
 	if (!raw->kicked) {
 		raw->kicked = true;
@@ -232,11 +233,52 @@ static void raw_give_bounce(struct raw *raw, struct raw_req *r)
 	}
 }
 
+static bool raw_changes(const struct blk_req *req)
+{
+	return req->op != BLK_READ && req->op != BLK_FLUSH;
+}
+
+/* On a shared volume: directly if possible. Returns 1 it is on its way, or waits for its turn; 0 it
+ * goes by the file; -EAGAIN no room in the ring. */
+static int raw_next_direct(struct raw *raw, struct raw_req *r)
+{
+	int ret = r->phase == RAW_DIRECT ? raw_direct_start(raw, r) : 0;
+
+	if (ret == 0 && r->phase == RAW_RESIZE) {
+		ret = raw_direct_drain(raw, r) ? 0 : 1;
+	} else if (ret == 0 && r->phase != RAW_SYNC && raw_changes(r->req)) {
+		ret = raw_direct_enter(raw, r) ? 0 : 1;
+	}
+	raw->file_seq += ret == 0 && raw_changes(r->req) ? 1 : 0;
+	return ret;
+}
+
+static int raw_prep_sync(struct raw *raw, struct raw_req *r)
+{
+	int fd = raw->direct != NULL && !r->by_file ? raw_direct_sync(raw) : -1;
+
+	r->on_device = fd >= 0;
+	r->began_ns = raw->file_seq;
+	return uring_prep_fsync(raw->blk.ring, &r->op, fd >= 0 ? fd : raw->fd, true);
+}
+
+static void raw_stall(struct raw *raw, struct raw_req *r)
+{
+	list_add_tail(&raw->stalled, &r->link);
+	raw_kick(raw);
+}
+
 /* Start the next operation of @r. Never completes a request from here. */
 static void raw_next(struct raw *raw, struct raw_req *r)
 {
-	int err = -EINVAL;
+	int err = raw->direct != NULL ? raw_next_direct(raw, r) : 0;
 
+	if (err != 0) {
+		if (err < 0) {
+			raw_stall(raw, r);
+		}
+		return;
+	}
 	switch ((enum raw_phase)r->phase) {
 	case RAW_DIRECT:
 		err = raw_prep_direct(raw, r);
@@ -251,18 +293,22 @@ static void raw_next(struct raw *raw, struct raw_req *r)
 		err = raw_prep_range(raw, r);
 		break;
 	case RAW_STEP:
+	case RAW_RESIZE:
 		uring_defer(raw->blk.ring, &r->op, 0);
 		return;
 	case RAW_FILL:
 		err = raw_prep_fill(raw, r);
 		break;
 	case RAW_SYNC:
-		err = uring_prep_fsync(raw->blk.ring, &r->op, raw->fd, true);
+		err = raw_prep_sync(raw, r);
 		break;
 	}
 	if (err != 0) { /* the ring is full; whatever else it is, trying again costs little */
-		list_add_tail(&raw->stalled, &r->link);
-		raw_kick(raw);
+		raw_stall(raw, r);
+	} else if (raw->direct != NULL) {
+		/* The kernel may wait inside for another request of the file, whose service waits
+		 * for a word of this thread. */
+		CHECK(uring_apart(raw->blk.ring));
 	}
 }
 
@@ -271,7 +317,24 @@ static void raw_next(struct raw *raw, struct raw_req *r)
 static void raw_finish(struct raw *raw, struct raw_req *r, int result)
 {
 	raw_give_bounce(raw, r);
+	raw->room.begun[r->age]--;
+	raw_room_end(raw, r);
+	if (raw->direct != NULL) {
+		raw_direct_leave(raw, r);
+		if (result == 0 && (r->phase == RAW_DIRECT || r->phase == RAW_BOUNCE)) {
+			raw_direct_want(raw, r);
+		}
+	}
 	blk_complete(&raw->blk, r->req, result); /* may close raw */
+}
+
+/* What the kernel says, < 0. */
+static void raw_fail(struct raw *raw, struct raw_req *r, int32_t res)
+{
+	raw_give_bounce(raw, r);
+	if (!raw_room_want(raw, r, res)) {
+		raw_finish(raw, r, raw_result(res));
+	}
 }
 
 /* All of it is written; @r asked for more than that? */
@@ -297,7 +360,7 @@ static void raw_transfer_done(struct raw *raw, struct raw_req *r, int32_t res)
 		return;
 	}
 	if (res <= 0) { /* 0: the file has become shorter than we were told */
-		raw_finish(raw, r, res == 0 ? -EIO : raw_result(res));
+		raw_fail(raw, r, res == 0 ? -EIO : res);
 		return;
 	}
 	if (r->phase == RAW_BOUNCE && r->req->op == BLK_READ) {
@@ -342,7 +405,7 @@ static void raw_zero_done(struct raw *raw, struct raw_req *r, int32_t res)
 		raw_next(raw, r);
 		return;
 	}
-	raw_finish(raw, r, raw_result(res));
+	raw_fail(raw, r, res);
 }
 
 static bool raw_cannot_discard(int32_t res)
@@ -363,8 +426,11 @@ static void raw_discard_done(struct raw *raw, struct raw_req *r, int32_t res)
 		raw->discard = RAW_DISCARD_NONE;
 		raw->limits.discard_bytes = 0;
 	}
-	/* A hint: what cannot be done need not be. */
-	raw_finish(raw, r, raw_cannot_discard(res) || res == -EINVAL ? 0 : raw_result(res));
+	/* A hint: what cannot be done need not be, also for lack of room to note it. */
+	raw_finish(raw, r,
+	           raw_cannot_discard(res) || res == -EINVAL || res == -ENOSPC || res == -EDQUOT
+	                   ? 0
+	                   : raw_result(res));
 }
 
 /* One blocking call, short enough for the others on this ring. */
@@ -385,12 +451,78 @@ static void raw_discard_step(struct raw *raw, struct raw_req *r)
 	raw_discard_done(raw, r, res);
 }
 
+/* Sizes are changed at once: it is a change of metadata, and newer kernels only can queue it. */
+static int raw_resize(struct raw *raw, uint64_t size_bytes)
+{
+	int err;
+
+	do {
+		err = ftruncate(raw->fd, (off_t)size_bytes) == 0 ? 0 : -errno;
+	} while (err == -EINTR);
+	if (err == 0) {
+		raw->limits.size_bytes = size_bytes;
+	}
+	return err;
+}
+
+/* With a direct way: who changes the size there waits for us to give back what we know, and this
+ * thread waits for him. */
+static void raw_resize_now(struct raw *raw, struct raw_req *r)
+{
+	int err;
+
+	if (!raw_direct_drain(raw, r)) {
+		return; /* another one has let things begin again */
+	}
+	raw_direct_release(raw);
+	err = raw_resize(raw, r->req->offset_bytes);
+	raw->file_seq++;
+	if (err != 0) {
+		raw_fail(raw, r, err);
+	} else {
+		raw_finish_durable(raw, r);
+	}
+}
+
+static void raw_sync_done(struct raw *raw, struct raw_req *r, int32_t res)
+{
+	bool on_device = r->on_device;
+
+	r->on_device = false;
+	if (on_device && res < 0 && res != -EIO) {
+		r->by_file = true; /* about the way, not about what was written */
+		raw_next(raw, r);
+		return;
+	}
+	if (res >= 0 && !on_device && r->began_ns > raw->synced_seq) {
+		raw->synced_seq = r->began_ns;
+	}
+	if (res < 0) {
+		raw_fail(raw, r, res);
+	} else {
+		raw_finish(raw, r, 0);
+	}
+}
+
 static void raw_io_done(struct uring_op *op, int32_t res, bool more)
 {
 	struct raw_req *r = container_of(op, struct raw_req, op);
 	struct raw *raw = op->arg;
 
 	(void)more;
+	if (r->on_device && r->phase == RAW_DIRECT) {
+		if (res >= 0 && fault_io() != 0) {
+			res = -EIO;
+		}
+		res = raw_direct_done(raw, r, res);
+		if (r->by_file) {
+			raw_next(raw, r);
+		} else {
+			raw_transfer_done(raw, r, res);
+		}
+		return;
+	}
+	raw->file_seq += raw_changes(r->req) ? 1 : 0;
 	if ((res == -EINTR || res == -EAGAIN) && r->retries < RAW_RETRY_MAX) {
 		r->retries++;
 		list_add_tail(&raw->stalled, &r->link);
@@ -417,29 +549,18 @@ static void raw_io_done(struct uring_op *op, int32_t res, bool more)
 	case RAW_STEP:
 		raw_discard_step(raw, r);
 		return;
+	case RAW_RESIZE:
+		raw_resize_now(raw, r);
+		return;
 	case RAW_SYNC:
-		raw_finish(raw, r, raw_result(res));
+		raw_sync_done(raw, r, res);
 		return;
 	}
 }
 
 /* ---- submit ---- */
 
-/* Sizes are changed at once: it is a change of metadata, and newer kernels only can queue it. */
-static int raw_resize(struct raw *raw, uint64_t size_bytes)
-{
-	int err;
-
-	do {
-		err = ftruncate(raw->fd, (off_t)size_bytes) == 0 ? 0 : -errno;
-	} while (err == -EINTR);
-	if (err == 0) {
-		raw->limits.size_bytes = size_bytes;
-	}
-	return raw_result(err);
-}
-
-/* Returns true if there is something to start; false with the @result. */
+/* Returns true if there is something to start; false with the @result: what the kernel says. */
 static bool raw_plan(struct raw *raw, struct raw_req *r, int *result)
 {
 	*result = 0;
@@ -462,6 +583,10 @@ static bool raw_plan(struct raw *raw, struct raw_req *r, int *result)
 		r->phase = raw->zero == RAW_ZERO_WRITE ? RAW_FILL : RAW_RANGE;
 		return true;
 	case BLK_RESIZE:
+		if (raw->direct != NULL) {
+			r->phase = RAW_RESIZE;
+			return true;
+		}
 		*result = raw_resize(raw, r->req->offset_bytes);
 		r->phase = RAW_SYNC;
 		return *result == 0 && (r->req->flags & BLK_FUA) != 0;
@@ -472,22 +597,43 @@ static bool raw_plan(struct raw *raw, struct raw_req *r, int *result)
 	return false;
 }
 
+void raw_again(struct raw *raw, struct raw_req *r)
+{
+	int result;
+
+	r->age = raw->room.age;
+	raw->room.begun[r->age]++;
+	if (r->req->op != BLK_WRITE) {
+		r->done_bytes = 0;
+	}
+	if (raw_plan(raw, r, &result)) {
+		raw_next(raw, r);
+	} else if (!raw_room_want(raw, r, result)) {
+		raw->room.begun[r->age]--;
+		if (raw->room.trial == r) {
+			raw->room.trial = NULL; /* raw_look() finds another one */
+		}
+		if (raw->direct != NULL) {
+			raw_direct_leave(raw, r);
+		}
+		blk_complete_later(&raw->blk, r->req, raw_result(result));
+	}
+}
+
 void raw_submit(struct blk *blk, struct blk_req *req)
 {
 	struct raw *raw = container_of(blk, struct raw, blk);
 	struct raw_req *r = raw_req(req);
-	int result;
 
 	*r = (struct raw_req){
 		.op = {.fn = raw_io_done, .arg = raw},
 		.req = req,
 	};
 	list_init(&r->link);
+	list_init(&r->track);
 	if (raw->released) {
 		blk_complete_later(blk, req, -ESTALE);
-	} else if (raw_plan(raw, r, &result)) {
-		raw_next(raw, r);
 	} else {
-		blk_complete_later(blk, req, result);
+		raw_again(raw, r);
 	}
 }

@@ -7,6 +7,9 @@
  * closed, and move with a descriptor that is passed to another process. The whole file, so that
  * they collide with QEMU's locks on single bytes. The kernel does not say who holds such a lock
  * (F_OFD_GETLK answers -1), so the process is searched in /proc, for the message only.
+ *
+ * These locks are a node's own. On a shared volume the right to write to the file comes with them
+ * (base/shared_file.h): one node has it at a time.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -20,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/errbuf.h"
+#include "base/shared_file.h"
 #include "hv/raw/raw_int.h"
 
 #define RAW_PROC_PATH_MAX 600 /* two names of a directory, 255 bytes each at most */
@@ -111,6 +115,21 @@ out:
 	}
 }
 
+/* Among the nodes. */
+static int raw_take(int fd, struct errbuf *eb)
+{
+	int err = shared_file_take(fd);
+
+	if (err == -EBUSY) {
+		(void)errbuf_set(eb, err, "in use on another node");
+		errbuf_hint(eb, "stop what uses it there, or open it read-only");
+	} else if (err != 0) {
+		(void)errbuf_sys(eb, err, "cannot have the right to write to it");
+		errbuf_hint(eb, "godwit csv list says how its volume stands");
+	}
+	return err;
+}
+
 int raw_lock(int fd, bool read_only, struct errbuf *eb)
 {
 	struct flock lock = {
@@ -120,7 +139,12 @@ int raw_lock(int fd, bool read_only, struct errbuf *eb)
 	char who[RAW_WHO_MAX];
 
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
-		return 0;
+		int err = read_only ? 0 : raw_take(fd, eb);
+
+		if (err != 0) {
+			(void)raw_unlock(fd);
+		}
+		return err;
 	}
 	if (errno != EAGAIN && errno != EACCES) {
 		int err = errbuf_sys(eb, -errno, "cannot be locked");
@@ -135,10 +159,12 @@ int raw_lock(int fd, bool read_only, struct errbuf *eb)
 	return -EBUSY;
 }
 
-void raw_unlock(int fd)
+int raw_unlock(int fd)
 {
 	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+	int err = shared_file_yield(fd);
 
 	/* Cannot fail for a lock we hold; without one there is nothing to give back. */
 	(void)fcntl(fd, F_OFD_SETLK, &lock);
+	return err;
 }

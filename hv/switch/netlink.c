@@ -361,6 +361,13 @@ static int netlink_link_one(void *arg, struct nlmsghdr *nlh)
 	return 0;
 }
 
+static int no_interface(const char *name, struct errbuf *eb)
+{
+	(void)errbuf_set(eb, -ENODEV, "there is no network interface %s", name);
+	errbuf_hint(eb, "'ip link' lists those there are");
+	return -ENODEV;
+}
+
 int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *out,
                      struct errbuf *eb)
 {
@@ -369,7 +376,7 @@ int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *
 	int err;
 
 	if (strlen(name) > NETLINK_NAME_MAX) {
-		return errbuf_set(eb, -ENODEV, "there is no network interface %s", name);
+		return no_interface(name, eb);
 	}
 	msg = netlink_link_message(RTM_GETLINK, NLM_F_ACK, AF_UNSPEC, 0);
 	if (msg == NULL || netlink_put_text(msg, IFLA_IFNAME, name) != 0) {
@@ -386,7 +393,7 @@ int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *
 		err = -ENODEV;
 	}
 	if (err == -ENODEV) {
-		return errbuf_set(eb, err, "there is no network interface %s", name);
+		return no_interface(name, eb);
 	}
 	if (err == 0) {
 		*out = link;

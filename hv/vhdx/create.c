@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/blk_sync.h"
 #include "base/errbuf.h"
 #include "base/fault.h"
+#include "base/fmt.h"
 #include "hv/vhdx/path_int.h"
 #include "hv/vhdx/tool_int.h"
 #include "hv/vhdx/vhdx_int.h"
@@ -238,6 +240,8 @@ static int create_complete(const struct vhdx_files *files, const char *path, con
                            struct errbuf *eb)
 {
 	char child_abs[VHDX_PATH_MAX];
+	char size[FMT_MAX];
+	char parent_size[FMT_MAX];
 	struct vhdx_stat stat;
 	struct blk *blk;
 	int err = vhdx_open_path(files, parent, true, &blk, eb);
@@ -257,9 +261,10 @@ static int create_complete(const struct vhdx_files *files, const char *path, con
 		                  cfg->logical_bytes, stat.logical_bytes);
 	}
 	if (cfg->size_bytes < stat.size_bytes) {
-		return errbuf_set(eb, -EINVAL, "%llu bytes are less than the parent's %llu",
-		                  (unsigned long long)cfg->size_bytes,
-		                  (unsigned long long)stat.size_bytes);
+		return errbuf_set(eb, -EINVAL, "%s (%ju bytes) is less than the parent's %s (%ju)",
+		                  fmt_size(cfg->size_bytes, size), (uintmax_t)cfg->size_bytes,
+		                  fmt_size(stat.size_bytes, parent_size),
+		                  (uintmax_t)stat.size_bytes);
 	}
 	locator->linkage = stat.data_write;
 	if (err == 0) {

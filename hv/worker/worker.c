@@ -134,6 +134,7 @@ static void worker_stop_for(struct worker *w, const char *why)
 	if (w->ext != NULL) {
 		w->ext_ops->stop(w->ext, why);
 	}
+	worker_storage_end(w);
 	if (partition_state_get(w->partition) == PARTITION_OFF) {
 		w->over = true;
 		return;
@@ -256,13 +257,15 @@ static int worker_build(struct worker *w, int listen_fd, struct errbuf *eb)
 	if (err != 0) {
 		return errbuf_sys(eb, err, "cannot serve the control socket");
 	}
+	worker_storage_start(w);
 	return w->ext_ops != NULL ? w->ext_ops->create(w, &w->ext, eb) : 0;
 }
 
 /* The VM is off, and neither a flush nor what the program added is under way. */
 static bool worker_done(const struct worker *w)
 {
-	return w->over && w->flushing == 0 && (w->ext == NULL || w->ext_ops->idle(w->ext));
+	return w->over && w->flushing == 0 && w->bare_ios == 0 &&
+	       (w->ext == NULL || w->ext_ops->idle(w->ext));
 }
 
 static void worker_free(struct worker *w)
@@ -274,6 +277,7 @@ static void worker_free(struct worker *w)
 		w->ext_ops->destroy(w->ext);
 	}
 	worker_nics_fini(w);
+	worker_storage_fini(w);
 	for (uint32_t i = 0; w->bare && !w->gone && i < w->vm.disk_count; i++) {
 		worker_blk_close(w->disks[i].blk); /* no controller owns them */
 	}

@@ -365,6 +365,10 @@ static void worker_status(struct worker *w, struct control_request *req)
 		json_add_u64(&b, "resident_max_bytes", (uint64_t)usage.ru_maxrss << 10);
 	}
 	if (json_build_end(&b, &result) == 0) {
+		json_t *storage = json_object();
+
+		worker_storage_status(w, storage);
+		(void)json_object_set_new(result, "storage", storage);
 		control_reply(req, result);
 	} else {
 		control_error(req, -ENOMEM, NULL);
@@ -388,6 +392,10 @@ void worker_command(struct control_request *req, void *arg)
 	};
 
 	if (w->ext != NULL && w->ext_ops->command(w->ext, req)) {
+		return;
+	}
+	if (w->bare && strcmp(req->cmd, "disk") == 0) {
+		worker_bare_disk(w, req);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {

@@ -67,6 +67,21 @@ static int worker_disks_get(const struct json_at *fds, struct worker *w, struct 
 	return err;
 }
 
+static int worker_direct_get(const struct json_at *fds, struct worker *w, struct errbuf *eb)
+{
+	struct json_at list;
+	int err = json_opt(fds, "direct", &list, eb);
+
+	if (err != 0 || list.value == NULL) {
+		return err;
+	}
+	err = json_as_array(&list, w->vm.disk_count, eb);
+	for (uint32_t i = 0; err == 0 && i < json_array_size(list.value); i++) {
+		err = worker_fd_element(&list, i, &w->fds.direct[i], eb);
+	}
+	return err;
+}
+
 static int worker_tap_get(const struct json_at *at, struct worker_tap *tap, struct errbuf *eb)
 {
 	static const char *const known[] = {"queues", "mtu_bytes", "link"};
@@ -134,6 +149,9 @@ static int worker_fds_get(const struct json_at *root, struct worker *w, struct e
 	if (err == 0) {
 		err = worker_disks_get(&fds, w, eb);
 	}
+	if (err == 0) {
+		err = worker_direct_get(&fds, w, eb);
+	}
 	return err != 0 ? err : worker_taps_get(&fds, w, eb);
 }
 
@@ -171,6 +189,7 @@ int worker_config_read(struct worker *w, int config_fd, struct errbuf *eb)
 
 	w->fds.kvm = w->fds.kernel = w->fds.initrd = w->fds.console_log = w->fds.end = -1;
 	memset(w->fds.disks, 0xff, sizeof(w->fds.disks));
+	memset(w->fds.direct, 0xff, sizeof(w->fds.direct));
 	err = worker_text_read(config_fd, &text, &len);
 	if (err != 0) {
 		return errbuf_sys(eb, err, "cannot read the configuration from descriptor %d",
@@ -215,6 +234,7 @@ void worker_fds_close(struct worker *w)
 	worker_fd_close(&w->fds.console_log);
 	worker_fd_close(&w->fds.end);
 	for (uint32_t i = 0; i < VM_DISKS_MAX; i++) {
+		worker_fd_close(&w->fds.direct[i]);
 		for (uint32_t k = 0; k < WORKER_DISK_FILES_MAX; k++) {
 			worker_fd_close(&w->fds.disks[i][k]);
 		}

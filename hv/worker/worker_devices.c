@@ -32,14 +32,20 @@ static int worker_file_open(struct worker *w, uint32_t disk, uint32_t file, stru
                             struct errbuf *eb)
 {
 	int *fd = &w->fds.disks[disk][file];
+	int *direct = &w->fds.direct[disk];
 	const struct raw_cfg cfg = {
 		.fd = *fd,
 		.read_only = w->vm.disks[disk].read_only || file != 0,
+		.direct_fd = file == 0 && *direct > 0 ? *direct : 0,
 	};
 	int err = raw_open(&cfg, w->ring, out, eb);
 
 	if (err == 0) {
 		*fd = -1;
+		if (file == 0) {
+			w->disks[disk].first = *out;
+		}
+		*direct = file == 0 ? -1 : *direct;
 		if (!cfg.read_only) {
 			w->disks[disk].file = *out;
 		}
@@ -102,7 +108,11 @@ int worker_disk_open(struct worker *w, uint32_t disk, struct blk **out, struct e
 	}
 	if (err != 0) {
 		w->disks[disk].file = NULL; /* closed with the rest */
+		w->disks[disk].first = NULL;
 		errbuf_prepend(eb, "disk %s", w->vm.disks[disk].path);
+	} else {
+		/* Not before: opening an image waits for what it reads and writes. */
+		raw_patience(w->disks[disk].first, true);
 	}
 	w->disks[disk].blk = *out;
 	return err;

@@ -11,6 +11,7 @@
 #include "base/uring.h"
 #include "hv/config/vm_config.h"
 #include "hv/partition/partition.h"
+#include "hv/raw/raw.h"
 #include "hv/vsp/netvsp/netvsp.h"
 #include "hv/worker/console.h"
 #include "hv/worker/control.h"
@@ -32,6 +33,7 @@ struct worker_fds {
 	int console_log;
 	int end; /* where the last words go */
 	uint32_t disk_files[VM_DISKS_MAX];
+	int direct[VM_DISKS_MAX];    /* of the disk itself: raw_cfg.direct_fd */
 	int disks[VM_DISKS_MAX][64]; /* [disk][file]: the disk itself first, then its parents */
 	struct worker_tap taps[VM_NICS_MAX];
 };
@@ -39,7 +41,8 @@ struct worker_fds {
 /* What an open disk stands on. Both borrowed from the SCSI controller; NULL = not open. */
 struct worker_disk {
 	struct blk *blk;
-	struct blk *file; /* the raw file that is written; NULL = read-only */
+	struct blk *file;  /* the raw file that is written; NULL = read-only */
+	struct blk *first; /* the raw file that is the disk itself, written or not */
 	struct blk_req flush;
 };
 
@@ -48,6 +51,17 @@ struct worker_announce {
 	struct uring_op timer;
 	bool armed; /* the timer is on its way */
 	uint32_t left;
+};
+
+/* How the storage of its disks is doing, as it was told last. */
+struct worker_storage {
+	struct uring_op timer;
+	bool armed;         /* the timer is on its way, */
+	bool deferred;      /* without having been one */
+	bool over;          /* the worker ends */
+	uint64_t looked_ns; /* monotonic */
+	enum raw_trouble trouble;
+	uint32_t disk; /* whose */
 };
 
 struct worker {
@@ -65,6 +79,8 @@ struct worker {
 	struct vsp *nics[VM_NICS_MAX]; /* NULL = none */
 	struct worker_announce announce;
 	struct worker_disk disks[VM_DISKS_MAX];
+	struct worker_storage storage;
+	uint32_t bare_ios; /* under way */
 	uint32_t flushing; /* of worker_disks_release(): flushes under way, plus one while asking */
 	int flush_err;
 	worker_done_fn flush_done;
@@ -107,6 +123,19 @@ MUST_USE int worker_nics_create(struct worker *w, const struct vsp_env *env, str
 void worker_nics_announce(struct worker *w);
 void worker_nics_status(const struct worker *w, struct json_build *b);
 void worker_nics_fini(struct worker *w);
+
+/*
+ * worker_storage.c: the VM stands still while its storage has no room or does not answer.
+ * worker_storage_end(): the VM ends: what waits for room ends, and nothing waits any more.
+ * worker_storage_status(): adds "trouble" and "disk". worker_storage_fini(): waits for the timer.
+ */
+void worker_storage_start(struct worker *w);
+void worker_storage_end(struct worker *w);
+void worker_storage_status(const struct worker *w, json_t *out);
+void worker_storage_fini(struct worker *w);
+
+/* worker_bare.c: the command "disk" of a bare worker. */
+void worker_bare_disk(struct worker *w, struct control_request *req);
 
 /* worker_command.c: struct control's handler. */
 void worker_command(struct control_request *req, void *arg);

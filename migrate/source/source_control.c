@@ -292,12 +292,32 @@ static int source_flags(struct source *s, struct errbuf *eb)
 	return err;
 }
 
+/* A data connection ended with @err: the peer may have said why, and that is waiting here. Returns
+ * what it is then: @err, what was said, or 0: no error was said. */
+static int source_said(struct source *s, int err, struct errbuf *eb)
+{
+	uint64_t heard_ns = s->heard_ns;
+	struct errbuf why = {0};
+	int said = source_listen(s, 0, &why);
+
+	if (s->heard_ns == heard_ns) {
+		return err;
+	}
+	if (eb != NULL) {
+		*eb = why;
+	}
+	return said;
+}
+
 int source_wait(struct source *s, source_until_fn until, uint64_t deadline_ns, struct errbuf *eb)
 {
 	for (;;) {
 		int err = source_flags(s, eb);
 		uint64_t now = clock_now_ns();
 
+		if (err != 0 && err != -ECANCELED && !s->control_dead) {
+			err = source_said(s, err, eb);
+		}
 		if (err != 0) {
 			return err;
 		}

@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			struct witness_block write;
 			enum witness_do what = witness_next(&t, blocks, &write);
 
-			if (what == WITNESS_WON || what == WITNESS_LOST) {
+			if (what == WITNESS_WON || what == WITNESS_LOST || what == WITNESS_OLD) {
 				break;
 			}
 			if (what == WITNESS_WRITE) {

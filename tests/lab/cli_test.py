@@ -40,13 +40,15 @@ class Usage(unittest.TestCase):
                 (("up", "--name", "../x"), "lower-case"),
                 (("up", "--accel", "magic"), "magic"),
                 (("cut", "n1"), "NETWORK"),
+                (("pause",), "NODE"),
+                (("unpause", "n1", "--clock-runs"), "--clock-runs"),
                 (("exec",), "NODE")):
             done = lab(*words)
             self.assertEqual(done.returncode, 2, words)
             self.assertIn(reason, done.stderr, words)
 
     def test_a_lab_that_is_not_there_is_named(self):
-        for words in (("exec", "n1", "true"), ("down",), ("kill", "n1"), ("cut", "n1", "guest"), ("log", "n1")):
+        for words in (("exec", "n1", "true"), ("pause", "n1", "--clock-runs"), ("down",), ("kill", "n1"), ("cut", "n1", "guest"), ("log", "n1")):
             done = lab(words[0], "--name", "test-nowhere", *words[1:])
             self.assertEqual(done.returncode, 1, words)
             self.assertIn("there is no lab 'test-nowhere'", done.stderr)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Persistent reservations on the kernel's own target: two paths to one LUN, one of them is fenced."""
+import json
 import os
 import pathlib
 import sys
@@ -86,6 +87,35 @@ class Reservations(gwlab_client.LabCase):
         self.assertIn("Write Exclusive, all registrants",
                       self.lab.sh("n1", f"sg_persist --in --read-reservation {first}"))
         self.assertEqual(self.ask(second, "adopt", B, "leave")[-1], "leave ok")
+
+    def test_the_volume_service_has_a_key_and_ends_its_run_without(self):
+        first, second = self.disks()
+        run, state = "/run/gwcsvd", "/root/gwcsvd"
+        godwit = f"{BUILD}/bin/godwit --host unix://{run}/csvd.sock"
+        self.lab.sh("n1", f"{BUILD}/bin/godwit csv create vol1 --device {first} --force")
+        self.lab.sh("n1", f"mkdir -p {run} {state}; rm -f /tmp/csvd.pid; setsid {BUILD}/bin/godwit-csvd --foreground "
+                    f"--run-dir {run} --state-dir {state} >/tmp/csvd.log 2>&1 </dev/null & echo $! >/tmp/csvd.pid; sleep 1")
+
+        def show():
+            out = self.lab.sh("n1", f"{godwit} csv show vol1 --json || true")
+            return json.loads(out) if out.startswith("{") else {}
+        gwlab_client.wait_for("the service", lambda: "volumes" in self.lab.sh(
+            "n1", f"{godwit} csv list --json || true"), timeout=60)
+        self.lab.sh("n1", f"{godwit} csv add {first}")
+        try:
+            gwlab_client.wait_for("the volume", lambda: show().get("state") == "direct", timeout=120)
+            key = show()["reservations"]["key"]
+            self.assertEqual(show()["reservations"]["level"], "preempt-and-abort")
+            self.assertIn(f"key {key.lstrip('0')}", self.ask(second, "keys"))
+            self.assertRegex(self.ask(second, "write")[0], "^write -52 ")
+            # Another initiator takes the key away: the service finds out, and writes nothing more.
+            seen = self.ask(second, "register", B, "reserve")
+            self.assertEqual(seen[-2:], ["register ok", "reserve ok"])
+            self.assertEqual(self.ask(second, "adopt", B, "preempt", key)[-1], "preempt ok")
+            gwlab_client.wait_for("it is over", lambda: show().get("state") == "dead", timeout=60)
+            self.assertEqual(self.ask(second, "adopt", B, "leave")[-1], "leave ok")
+        finally:
+            self.lab.sh("n1", "kill -9 $(cat /tmp/csvd.pid); cat /tmp/csvd.log >&2; umount -l /root/gwcsvd/csv/vol1 || true")
 
     def test_what_is_no_scsi_device_is_said(self):
         self.lab.sh("n1", "truncate -s 1M /root/file")

@@ -35,6 +35,7 @@ import signal
 import subprocess
 import sys
 import time
+import unittest
 
 BASE = pathlib.Path(os.environ.get("GW_NET_DIR", "/run/gwnet"))
 NODES_MAX = 32  # corosync's own practical limit
@@ -107,6 +108,20 @@ def why_not():
     if probe.returncode != 0:
         return f"no namespaces or nftables here: {probe.stderr.strip()}"
     return None
+
+
+def main(*devices, cluster=True, argv=None):
+    """unittest.main(); but skipped, with the reason, where no cluster can be made or a device cannot be used."""
+    reason = why_not() if cluster else None
+    for device in devices:
+        try:
+            os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            reason = reason or f"{device}: {error.strerror}"
+    if reason:
+        print(f"skipped: {reason}")
+        sys.exit(SKIP)
+    unittest.main(verbosity=2, argv=argv)
 
 
 def wait_for(condition, deadline_s, what, poll_s=POLL_S):
@@ -319,6 +334,7 @@ class Cluster:
         self.name = name
         self.dir = BASE / name
         self._pids = {}
+        self._relays = []
         self._config = None
 
     @classmethod
@@ -367,6 +383,11 @@ class Cluster:
 
     def destroy(self):
         """Ends everything and removes the directory. Twice is fine; never fails for what is gone."""
+        for child in self._relays:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+        self._relays = []
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
@@ -455,8 +476,34 @@ class Cluster:
         self._update_blocks(lambda _: {(a, b, link) for a in where for b in where
                                        for link in range(self.config.links) if where[a] != where[b]})
 
+    def weather(self, loss, jitter_ms=0, link=None):
+        """Loses each frame between nodes with the chance `loss` (0..1), delays the others by 0..jitter_ms."""
+        hub = "1" if self.inside() else str(self.state()["hub"])
+        relay = pathlib.Path(__file__).resolve().with_name("gwrelay.py")
+        for one in self.link_list(link):
+            ports = [_port(n.number, one) for n in self.nodes()]
+            self.hub_ip("\n".join(f"link set {port} nomaster" for port in ports))
+            child = subprocess.Popen(
+                ["nsenter", "-t", hub, "-n", "--", "setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-S", "-E",
+                 str(relay), str(loss), str(jitter_ms), *ports], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            self._relays.append(child)
+            if child.stdout.readline() != b"ready\n":
+                raise Error(f"{self.name}: no bad weather on link {one}")
+
+    def calm(self):
+        """Ends weather()."""
+        for child in self._relays:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+        if self._relays:
+            self._relays = []
+            for node in self.nodes():
+                node.heal()
+
     def heal(self):
-        """Removes every block(), cut_pair(), split() and Node.cut()."""
+        """Removes every block(), cut_pair(), split(), weather() and Node.cut()."""
+        self.calm()
         self._update_blocks(lambda _: set())
         for node in self.nodes():
             node.heal()

@@ -235,8 +235,4 @@ class Alone(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    reason = gwnet.why_not()
-    if reason:
-        print(f"skipped: {reason}")
-        sys.exit(gwnet.SKIP)
-    unittest.main(verbosity=2)
+    gwnet.main()

@@ -1,58 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What an operator does with a cluster: who may speak, certificates that are renewed, copies of the database."""
+import contextlib
 import json
 import pathlib
 import shutil
+import sqlite3
 import subprocess
 import sys
-import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import gwnet  # noqa: E402
 import ha_service_test  # noqa: E402
-from cluster_service_test import Case, WAIT_S  # noqa: E402
+from cluster_service_test import Case, Client, WAIT_S  # noqa: E402
 
 PKI = sys.argv.pop(1) if len(sys.argv) > 1 and "pki_print" in sys.argv[1] else None
-
-CLIENT = """
-import http.client, ssl, sys
-cert, key, ca, addr = sys.argv[1:5]
-ctx = ssl.create_default_context(cafile=ca)
-ctx.check_hostname = False
-ctx.load_cert_chain(cert, key)
-conn = http.client.HTTPSConnection(addr, int(sys.argv[5]), context=ctx, timeout=20)
-for path in sys.stdin:
-    try:
-        conn.request("GET", path.strip())
-        answer = conn.getresponse()
-        answer.read()
-        print(answer.status, flush=True)
-    except (OSError, http.client.HTTPException) as e:
-        print("cut", type(e).__name__, flush=True)
-        conn.close()
-        conn.auto_open = 0
-"""
-
-
-class Client:
-    """One connection to the API of another node, from inside a node, kept open."""
-
-    def __init__(self, node, folder, addr, port=7443):
-        self.process = node.node.popen(
-            sys.executable, "-c", CLIENT, *(str(folder / f) for f in ("node.pem", "node.key", "ca.pem")), addr,
-            str(port), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-    def get(self, path="/v1/cluster"):
-        """The status, or "cut ..."."""
-        self.process.stdin.write(path + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait(WAIT_S)
-        self.process.stdout.close()
 
 
 class Trust(Case):
@@ -200,6 +162,59 @@ class Backup(Case):
         self.assertTrue(json.loads(again.read_text())["stale"])
 
 
+class Level(Case):
+    LINKS = 1
+
+    def raised(self, node, level):
+        gwnet.wait_for(lambda: node.status()["level"] == level, WAIT_S, f"{node.name} is at level {level}")
+
+    def refused(self, *words):
+        done = self.nodes[0].godwit(*words, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        return done.stderr
+
+    def test_what_older_nodes_do_not_understand_waits_for_the_level(self):
+        self.form()
+        n1, _, n3 = self.nodes
+        for node in self.nodes:  # a database that the first version made
+            node.stop()
+            with contextlib.closing(sqlite3.connect(node.state / "cluster/db.sqlite")) as db, db:
+                mark, = db.execute("SELECT value FROM meta WHERE key = CAST('mark' AS BLOB)").fetchone()
+                self.assertEqual(mark[32:36], (2).to_bytes(4, "little"))
+                db.execute("UPDATE meta SET value = ? WHERE key = CAST('mark' AS BLOB)",
+                           (mark[:32] + (1).to_bytes(4, "little") + mark[36:],))
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            node.active(3)
+            self.assertEqual((node.status()["level"], node.status()["level_max"]), (1, 2))
+        made = ("--ha", "--memory", "64M", "--kernel", sys.executable)
+        n1.godwit("vm", "create", "db1", *made)
+        for words in (("vm", "create", "web1", *made, "--start-after", "db1"),
+                      ("vm", "set", "db1", "--objective", "restart-within=1h"),
+                      ("cluster", "set", "--detect", "2s")):
+            said = self.refused(*words)
+            self.assertIn(f"{words[-2]} needs functional level 2, the cluster is at 1", said)
+            self.assertIn("godwit cluster upgrade", said)
+        self.assertIn("1 of 2; godwit cluster upgrade", n1.godwit("cluster", "status").stdout)
+        n1.godwit("vm", "set", "db1", "--priority", "high")  # what the first version knew
+        # Nobody knows what a node that is away could understand.
+        n3.stop()
+        self.assertIn("n3 is not here", gwnet.wait_for(
+            lambda: (said := self.refused("cluster", "upgrade")) and "n3" in said and said, WAIT_S, "it is missed"))
+        self.assertEqual(n1.status()["level"], 1)
+        n3.start()
+        for node in self.nodes:
+            node.active(3)
+        self.assertEqual(n3.ask("cluster", "upgrade")["level"], 2)
+        for node in self.nodes:
+            self.raised(node, 2)
+        n1.godwit("cluster", "upgrade")  # it is already
+        n1.godwit("vm", "create", "web1", *made, "--start-after", "db1")
+        n1.godwit("vm", "set", "db1", "--objective", "restart-within=1h")
+        self.equal()
+
+
 class BackupBusy(ha_service_test.Case):
     COUNT = 2
 
@@ -219,8 +234,4 @@ class BackupBusy(ha_service_test.Case):
 
 
 if __name__ == "__main__":
-    reason = gwnet.why_not()
-    if reason:
-        print(f"skipped: {reason}")
-        sys.exit(gwnet.SKIP)
-    unittest.main(verbosity=2)
+    gwnet.main()

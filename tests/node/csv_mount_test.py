@@ -279,6 +279,16 @@ class Data(Mounted):
         self.assertEqual(os.stat(path).st_blocks, 6 * 2048)
         self.unmount()
 
+    def test_what_was_zeroed_at_the_end_stays_zero_when_the_size_is_told(self):
+        path = self.at / "file"
+        with open(path, "wb", buffering=0) as file:
+            file.write(noise(899222))
+            file.truncate(2281)
+            os.pwrite(file.fileno(), noise(4096, 2), 0)
+            run("fallocate", "-z", "-o", 0, "-l", 4096, path)
+        self.assertEqual(path.read_bytes(), bytes(4096))
+        self.unmount()
+
     def test_what_was_allocated_ahead_is_freed_at_the_last_close(self):
         path = self.at / "file"
         with open(path, "wb", buffering=0) as file:

@@ -4,6 +4,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import unittest
 
@@ -41,12 +42,14 @@ class Node:
 
 
 class Base(unittest.TestCase):
+    cluster_type = csvd_test.Cluster
+
     def setUp(self):
         try:
             os.close(os.open("/dev/fuse", os.O_RDWR))
         except OSError as e:
             self.skipTest(str(e))
-        self.cluster = csvd_test.Cluster(self)
+        self.cluster = self.cluster_type(self)
         self.cluster.start()
         self.nodes = [Node(self, n) for n in self.cluster.nodes]
         self.wait_mounted()
@@ -138,6 +141,38 @@ class Files(Base):
         self.cluster.tell()
         gwnet.wait_for(lambda: first.sh("echo mine >> file", check=False).returncode == 0, WAIT_S, "it is free")
         self.assertEqual(second.sh("cat file").stdout, "saved\nmine\n")
+
+
+    def test_a_writer_that_slept_writes_nothing_more(self):
+        first, second, third = self.nodes
+        sleeper = third.node
+        third.sh("head -c 8M /dev/zero > file && sync file")
+        code = "import os, sys, threading\n" \
+               "def write(at):\n" \
+               "    fd = os.open('file', os.O_RDWR)\n" \
+               "    try:\n" \
+               "        while os.pwrite(fd, b'B' * (1 << 20), at << 20):\n" \
+               "            os.path.exists('begun') or open('begun', 'w').close()\n" \
+               "    except OSError as e:\n" \
+               "        print('ended', e.errno, flush=True)\n" \
+               "[threading.Thread(target=write, args=(i,)).start() for i in range(8)]\n"
+        sleeper.node.spawn("sh", "-c", f"cd {third.at} && exec {sys.executable} -c \"{code}\"", log="writers")
+        gwnet.wait_for(lambda: first.sh("test -e begun", check=False).returncode == 0, WAIT_S, "it writes")
+        sleeper.proc.signal(signal.SIGSTOP)  # with writes of eight threads in its hands
+
+        def stale():
+            return next(n for n in first.node.volume()["nodes"] if n["name"] == sleeper.name)["slot"] == "stale"
+        gwnet.wait_for(stale, WAIT_S, "its slot stands still")
+        self.cluster.fence(sleeper)
+        self.cluster.tell()
+        taken = "head -c 8M /dev/zero | tr '\\0' C | dd of=file bs=1M conv=notrunc status=none && sync file"
+        gwnet.wait_for(lambda: first.sh(taken, check=False).returncode == 0, WAIT_S, "another one writes")
+        sleeper.proc.signal(signal.SIGCONT)
+        sleeper.ask("PUT", "/v1/members", self.cluster.said(sleeper))
+        log = sleeper.node.dir / "writers"
+        gwnet.wait_for(lambda: log.read_text().count("ended") == 8, WAIT_S, "all its writes are refused")
+        for node in (first, second):
+            self.assertEqual(node.sh("tr -d C < file | wc -c; stat -c %s file").stdout.split(), ["0", str(8 * MIB)])
 
 
 class Load(Base):

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """VMs as the node service sees them: workers that die, hang or fail, and a service that is killed in the middle."""
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -12,11 +14,11 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import gwnet  # noqa: E402
 from waiting import DEADLINE_S, wait_for  # noqa: E402
 
 BIN = pathlib.Path(os.environ["GW_BUILD"]) / "bin"
 WORKER = pathlib.Path(__file__).resolve().with_name("scripted_worker.py")
-SKIP = 77
 
 
 def lives(pid):
@@ -25,6 +27,32 @@ def lives(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_O_TRACEEXIT = 17, 0x4206, 0x40
+
+
+def ptrace(*words):
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(*words) != 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+@contextlib.contextmanager
+def until_killed(pid):
+    """A process that, killed, does not get further than that."""
+    ptrace(PTRACE_SEIZE, pid, None, PTRACE_O_TRACEEXIT)
+    try:
+        yield
+    finally:
+        os.waitpid(pid, 0)  # it has come to its end
+        ptrace(PTRACE_DETACH, pid, None, None)
+
+
+def killed(pid):
+    """It stands where only tracing holds it."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] == "t"
 
 
 class Case(unittest.TestCase):
@@ -177,6 +205,28 @@ class Life(Case):
         self.godwit("vm", "start", "a")
         self.until("a", "running")
 
+    def test_a_worker_that_does_not_end_holds_up_nobody_else(self):
+        """As one whose disk hangs: killed, it is there as long as it is traced."""
+        for name in ("web1", "web2"):
+            self.define(name)
+        self.godwit("vm", "start", "web1")
+        self.tell("web1", "shutdown", "deaf")
+        with until_killed(self.pid("web1")):
+            stop = self.popen("vm", "stop", "web1")
+            wait_for("it hung up", lambda: "shutdown" in self.told("web1"))
+            wait_for("it is killed", lambda: killed(self.pid("web1")))
+            for _ in range(2):
+                self.godwit("vm", "start", "web2")
+                self.godwit("vm", "stop", "--off", "web2")
+            self.assertNotIn(self.states()["web1"], ("off", "crashed"))
+            for verb in ("start", "remove"):
+                self.assertEqual(self.godwit("vm", verb, "web1", check=False).returncode, 1)
+        self.assertNotEqual(stop.communicate(timeout=DEADLINE_S), None)
+        wait_for("it has ended", lambda: self.states()["web1"] in ("off", "crashed"))
+        self.tell("web1", "shutdown")
+        self.godwit("vm", "start", "web1")
+        self.until("web1", "running")
+
     def test_the_cord_during_a_start(self):
         self.define("a")
         self.tell("a", "start", "hold")
@@ -318,9 +368,4 @@ class ServiceKilled(Case):
 
 
 if __name__ == "__main__":
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        print(f"skipped: /dev/kvm: {error}")
-        sys.exit(SKIP)
-    unittest.main(verbosity=2)
+    gwnet.main("/dev/kvm", cluster=False)

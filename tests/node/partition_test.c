@@ -320,6 +320,39 @@ static void a_paused_guest_stands_still_200_times(void **state)
 	box_free(b);
 }
 
+static void a_guest_without_storage_stands_still_until_it_is_back(void **state)
+{
+	struct box *b = box_new(guest_count, sizeof(guest_count), 1);
+	unsigned before;
+	uint32_t at;
+
+	(void)state;
+	box_start(b);
+	BOX_UNTIL(b, counter(b) != 0);
+	assert_int_equal(partition_well(b->p), -EBUSY);
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(partition_critical(b->p), 0);
+		assert_int_equal(partition_state_get(b->p), PARTITION_CRITICAL);
+		at = counter(b);
+		assert_int_equal(partition_critical(b->p), -EBUSY);
+		assert_int_equal(partition_pause(b->p, on_done, b), -EBUSY);
+		assert_int_equal(partition_resume(b->p), -EBUSY);
+		assert_int_equal(partition_reset(b->p), -EBUSY);
+		assert_true(uring_wait(b->ring, 0) >= 0);
+		assert_int_equal(counter(b), at);
+		assert_int_equal(partition_well(b->p), 0);
+		BOX_UNTIL(b, counter(b) != at);
+	}
+	/* The cord can be pulled, and one that is stopped for another reason is not touched. */
+	before = b->done;
+	assert_int_equal(partition_pause(b->p, on_done, b), 0);
+	BOX_UNTIL(b, b->done != before);
+	assert_int_equal(partition_critical(b->p), -EBUSY);
+	assert_int_equal(partition_resume(b->p), 0);
+	assert_int_equal(partition_critical(b->p), 0);
+	box_free(b);
+}
+
 /* What it said last counts: a guest that has powered off is off, not paused for ever. */
 static void a_power_off_is_not_lost_in_a_pause(void **state)
 {
@@ -532,6 +565,7 @@ int main(void)
 		cmocka_unit_test(a_triple_fault_is_a_reset),
 		cmocka_unit_test(the_reset_button_works_while_it_runs),
 		cmocka_unit_test(a_paused_guest_stands_still_200_times),
+		cmocka_unit_test(a_guest_without_storage_stands_still_until_it_is_back),
 		cmocka_unit_test(a_power_off_is_not_lost_in_a_pause),
 		cmocka_unit_test(what_is_typed_comes_back),
 		cmocka_unit_test(all_processors_start_and_stop),

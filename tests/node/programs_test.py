@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs as processes: godwitd in a directory of its own, godwit against it, wrong words, signals."""
 import concurrent.futures
+import fcntl
 import http.client
 import json
 import os
@@ -11,9 +12,11 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -26,6 +29,18 @@ BIN = pathlib.Path(os.environ["GW_BUILD"]) / "bin"
 def godwit(*words, env=None):
     return subprocess.run([BIN / "godwit", *words], capture_output=True, text=True, timeout=DEADLINE_S,
                           env={"PATH": os.environ["PATH"], **(env or {})}, check=False)
+
+
+def drained(master):
+    """All that was written to a terminal; its master is closed."""
+    text = b""
+    try:
+        while chunk := os.read(master, 65536):
+            text += chunk
+    except OSError:  # the end, as Linux tells it
+        pass
+    os.close(master)
+    return text
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -272,6 +287,93 @@ class Godwit(Case):
                 client.sendall(answer)
             return future.result()
 
+    def test_what_newcomers_get_wrong_is_answered(self):
+        daemon = self.start().wait_ready()
+        (kernel, folder, odd, other) = (pathlib.Path(self.root, name) for name in ("kernel", "folder", "odd", "debian.img"))
+        kernel.touch()
+        folder.mkdir()
+        odd.write_bytes(b"7 bytes")
+        other.write_bytes(b"QFI\xfb" + bytes((1 << 20) - 4))
+        for words, status, said, hint in (
+                ("vm create web --memory 1M", 1, "a VM has 32 MiB to 4 TiB, not 1 MiB", None),
+                ("vm create web --memory 513M", 1, "multiple of 2 MiB", "512M and 514M"),
+                ("vm create web --kernel /no/kernel", 1, "kernel: /no/kernel: No such file", "check the path"),
+                (f"vm create web --kernel {kernel} --iso /no.iso", 1, "DVD: /no.iso: No such file", "check the path"),
+                (f"vm create web --kernel {kernel} --disk {folder}", 1, "Is a directory", None),
+                (f"vm create web --kernel {kernel} --disk /a.vhdx,size=much", 1, '--disk: size: "much"', "512M"),
+                (f"vm create web --kernel {kernel} --disk /no/folder/a.vhdx,size=1G", 1, "folder /no/folder/", "make the folder"),
+                ("vm create bare", 0, "it has no kernel and cannot start", "godwit vm set bare --kernel"),
+                ("vm create bare", 1, "there is a VM named bare already", None),
+                ("vm start bare", 1, "no kernel to boot", "godwit vm set bare --kernel"),
+                ("vm set bare", 2, "what shall be changed?", "godwit vm set --help"),
+                ("vm stop bare", 1, "it is off", None),
+                ("vm show nobody", 1, "there is no VM named nobody", "godwit vm list"),
+                ("node drain n2", 1, "runs no VMs for a cluster", "godwit cluster status"),
+                ("quorum set", 2, "--witness and --force", "--help"),
+                ("quorum set --witness disk", 1, "a kind and a place", "disk:DEVICE"),
+                (f"disk create {self.root}/a.qcow2 --size 1G", 1, "only VHDX and raw", ".vhdx"),
+                (f"disk convert {other} {self.root}/a.vhdx", 1, "begins as a qcow2 image", "qemu-img convert"),
+                (f"csv create v --device {odd}", 1, "a file of 7 bytes, no disk", "/dev/disk/by-id"),
+                (f"csv create v --device {folder}", 1, "no disk", "/dev/disk/by-id"),
+                (f"csv create v --device {other}", 1, "a volume has 64 MiB to 256 TiB", None),
+                ("job watch 7", 1, "there is no job 7", "godwit job list")):
+            done = godwit("--host", f"unix://{daemon.socket}", *words.split())
+            self.assertEqual((done.returncode, done.stdout), (status, ""), (words, done.stderr))
+            self.assertIn(said, done.stderr, words)
+            self.assertIn(hint or "", done.stderr, words)
+        self.assertEqual([vm["name"] for vm in json.loads(godwit("--host", f"unix://{daemon.socket}", "vm", "list", "--json").stdout)["vms"]],
+                         ["bare"])
+
+    def interrupted(self, *words, answer=b""):
+        """Ctrl-C while the service works; what it says then."""
+        path = os.path.join(self.root, "sock")
+        server = self.listener(path)
+        server.settimeout(DEADLINE_S)
+        with subprocess.Popen([BIN / "godwit", "--host", f"unix://{path}", *words], stderr=subprocess.PIPE, text=True,
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+            client, _ = server.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(answer)
+                process.send_signal(signal.SIGINT)
+                said = process.communicate(timeout=DEADLINE_S)[1]
+        self.assertEqual(process.returncode, -signal.SIGINT)
+        os.unlink(path)
+        return said
+
+    def test_who_interrupts_it_hears_what_becomes_of_the_work(self):
+        said = self.interrupted("job", "watch", "7", answer=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.assertIn("job 7 goes on", said)
+        self.assertIn("godwit job cancel 7", said)
+        self.assertIn("what was to be made is not there", self.interrupted("disk", "convert", "/a.raw", "/b.vhdx"))
+        self.assertEqual(self.interrupted("disk", "convert", "/a.raw", "/b.vhdx", "--quiet"), "")
+
+    def test_lists_fit_the_terminal(self):
+        daemon = self.start().wait_ready()
+        host = f"unix://{daemon.socket}"
+        name = "a-name-of-forty-characters-and-some-more"
+        pathlib.Path(self.root, "kernel").touch()
+        for words in (("vm", "create", name, "--kernel", f"{self.root}/kernel"), ("vm", "start", name)):
+            godwit("--host", host, *words)
+        for columns in (40, 200):
+            done = self.on_terminal(columns, "--host", host, "vm", "list")
+            lines = done.replace("\r\n", "\n").splitlines()
+            self.assertEqual(len(lines), 2, done)
+            self.assertEqual(name in lines[1], columns == 200)
+            self.assertLessEqual(max(map(len, lines)), columns if columns == 200 else 60)  # not all columns may be cut
+        self.assertIn(name, godwit("--host", host, "vm", "list").stdout)
+
+    def on_terminal(self, columns, *words):
+        """What a terminal of this width gets to see."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        env = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+        with subprocess.Popen([BIN / "godwit", *words], stdout=slave, env={**env, "TERM": "dumb"}) as process:
+            os.close(slave)
+            text = drained(master)
+        self.assertEqual(process.returncode, 0)
+        return text.decode()
+
     def test_strange_answers_do_no_harm(self):
         def http_json(body):
             return (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -301,13 +403,7 @@ class Godwit(Case):
                                   stderr=subprocess.PIPE, timeout=DEADLINE_S, check=True,
                                   env={"PATH": os.environ["PATH"], "TERM": "xterm", **env})
             os.close(slave)
-            text = b""
-            try:
-                while chunk := os.read(master, 65536):
-                    text += chunk
-            except OSError:  # the end, as Linux tells it
-                pass
-            os.close(master)
+            text = drained(master)
             self.assertEqual(done.stderr, b"")
             return text
         self.assertIn(b"\x1b[1m", on_terminal({}))
@@ -368,18 +464,36 @@ class Words(unittest.TestCase):
                 self.assertIn("csvd.json: ", done.stderr)
 
 
+HOST_DOWN = pathlib.Path(__file__).resolve().parents[2] / "deploy/systemd/host-down"
+
+
 class Units(unittest.TestCase):
     @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
     def test_systemd_understands_the_units(self):
-        for program in ("godwitd", "godwit-csvd"):
-            unit = (BIN.parent / "systemd" / f"{program}.service").read_text(encoding="utf-8")
-            with tempfile.TemporaryDirectory() as root:
+        programs = {"godwitd": BIN / "godwitd", "godwit-csvd": BIN / "godwit-csvd", "godwit-drain": "/bin/true"}
+        with tempfile.TemporaryDirectory() as root:
+            for name, program in programs.items():
+                unit = (BIN.parent / "systemd" / f"{name}.service").read_text(encoding="utf-8")
+                path = pathlib.Path(root) / f"{name}.service"
+                unit = re.sub(r"(?m)^ExecStart=.*$", f"ExecStart={program}", unit)
+                path.write_text(re.sub(r"(?m)^ExecStop=-.*$", f"ExecStop=-{HOST_DOWN} godwit", unit), encoding="utf-8")
+            for program in programs:
                 path = os.path.join(root, f"{program}.service")
-                pathlib.Path(path).write_text(re.sub(r"(?m)^ExecStart=.*$", f"ExecStart={BIN}/{program}", unit),
-                                              encoding="utf-8")
                 done = subprocess.run(["systemd-analyze", "--man=no", "verify", path], capture_output=True,
                                       text=True, timeout=DEADLINE_S, check=False)
-            self.assertEqual((done.returncode, done.stderr), (0, ""), program)
+                self.assertEqual((done.returncode, done.stderr), (0, ""), program)
+
+    def test_a_host_that_goes_down_is_emptied(self):
+        with tempfile.TemporaryDirectory() as root:
+            said = pathlib.Path(root) / "said"
+            for name, line in (("systemctl", 'echo "$STATE"; exit 1'), ("godwit", f'echo "$@" >{said}')):
+                (pathlib.Path(root) / name).write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+                (pathlib.Path(root) / name).chmod(0o755)
+            for state in ("running", "degraded", "stopping"):
+                self.assertFalse(said.exists())
+                subprocess.run([HOST_DOWN, f"{root}/godwit"], check=True, timeout=DEADLINE_S,
+                               env={"PATH": f"{root}:{os.environ['PATH']}", "STATE": state})
+            self.assertIn("node drain --self --shutdown", said.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

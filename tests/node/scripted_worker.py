@@ -4,12 +4,13 @@
 
 godwitd starts it like a worker (--config-fd, --control-fd). GODWIT_SCRIPT names a directory: each command is appended
 to NAME.log there, and a file NAME.COMMAND says what to do with it instead of answering: "hold" (no answer while the
-file is there), "fail" (an error), "die" (end at once).
+file is there), "fail" (an error), "die" (end at once), "deaf" (hang up, and do nothing more).
 """
 import json
 import os
 import pathlib
 import select
+import signal
 import socket
 import sys
 
@@ -70,6 +71,11 @@ class Worker:
         todo = self.asked(request["cmd"])
         if todo == "die":
             os._exit(1)
+        if todo == "deaf":
+            for waiting in self.clients.values():
+                waiting.close()
+            self.control.close()
+            signal.pause()
         if todo == "fail":
             self.answer(client, request, error={"errno": 5, "message": "as the script says", "hint": ""})
         elif todo == "hold":

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 struct pulse {
 	_Atomic uint64_t longest_ns;
 	_Atomic uint64_t tick_ns; /* 0: silent */
+	bool beats;               /* of the loop that commands come from */
 };
 
 static void *beat(void *arg)
@@ -43,26 +45,37 @@ static void *beat(void *arg)
 
 struct pulse *pulse_create(void)
 {
-	struct pulse *p = calloc(1, sizeof(*p));
+	return calloc(1, sizeof(struct pulse));
+}
+
+/* Not before somebody asks: 500 wake-ups a second are a fifth of an emulated processor. */
+static int begin(struct pulse *p)
+{
 	pthread_t thread;
 
-	if (p && pthread_create(&thread, NULL, beat, p) != 0) {
-		free(p);
-		return NULL;
+	if (p->beats) {
+		return 0;
 	}
-	return p;
+	const int err = pthread_create(&thread, NULL, beat, p);
+
+	p->beats = err == 0;
+	return -err;
 }
 
 int pulse_command(struct pulse *p, const struct args *a, int fd)
 {
 	uint64_t ms;
+	int err = begin(p);
 
+	if (err) {
+		return err;
+	}
 	if (args_is(a, 0, "pulse")) {
 		say(fd, "ok pulse longest_us=%llu",
 		    (unsigned long long)(atomic_exchange(&p->longest_ns, 0) / 1000));
 		return 0;
 	}
-	const int err = args_number(a, "ms", 1000, 3600000, &ms);
+	err = args_number(a, "ms", 1000, 3600000, &ms);
 
 	if (err == 0) {
 		atomic_store(&p->tick_ns, ms * 1000000);

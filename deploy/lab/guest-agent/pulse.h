@@ -5,7 +5,8 @@
 /*
  * pulse - how long the guest stood still, as it noticed itself.
  *
- *	pulse              the longest gap between two wake-ups of a 2 ms timer since the last pulse
+ *	pulse              the longest gap between two wake-ups of a 2 ms timer since the
+ *	                   last pulse; the timer begins with the first, or with a tick
  *	tick ms=100        also a line on the console that often; ms=0 ends it
  */
 
@@ -13,7 +14,7 @@
 
 struct pulse;
 
-/* Starts the thread. Returns NULL without memory. */
+/* Returns NULL without memory. */
 struct pulse *pulse_create(void);
 
 /* pulse_command() - "pulse" or "tick"; answers on @fd. Returns 0; -errno: refused. */

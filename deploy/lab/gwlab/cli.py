@@ -193,7 +193,12 @@ def cmd_reset(args):
 
 
 def cmd_pause(args):
-    Lab(args.name).load().node(args.node).pause(args.verb == "pause")
+    Lab(args.name).load().node(args.node).pause(args.clock_runs)
+    return 0
+
+
+def cmd_unpause(args):
+    Lab(args.name).load().node(args.node).unpause()
     return 0
 
 
@@ -301,8 +306,10 @@ def parser():
     verb("kill", cmd_kill, "Pull a node's power cord.", True)
     verb("start", cmd_start, "Switch a node on; returns when it answers.", True)
     verb("reset", cmd_reset, "Press a node's reset button.", True)
-    verb("pause", cmd_pause, "Freeze a node.", True)
-    verb("unpause", cmd_pause, "Let a frozen node go on.", True)
+    verb("pause", cmd_pause, "Freeze a node.", True).add_argument(
+        "--clock-runs", action="store_true",
+        help="only its processors: its clock, its watchdog and what it has sent to its disks go on")
+    verb("unpause", cmd_unpause, "Let a frozen node go on.", True)
     for name, text in (("cut", "Cut a node's cable to a network or LUN."),
                        ("heal", "Mend a cut cable.")):
         sub = verb(name, cmd_cut, text, True)

@@ -8,6 +8,7 @@ import time
 from gwlab.errors import LabError
 
 PROGRAMS = (b"qemu-system-x86_64", b"qemu-nbd", b"nsenter", b"timeout")
+TRACER = pathlib.Path(__file__).resolve().parent / "freeze.py"
 
 
 def processes(directory):
@@ -21,7 +22,8 @@ def processes(directory):
             argv = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if os.path.basename(argv[0]) in PROGRAMS and any(inside in arg for arg in argv):
+        ours = os.path.basename(argv[0]) in PROGRAMS or argv[1:2] == [os.fsencode(TRACER)]
+        if ours and any(inside in arg for arg in argv):
             found[int(entry.name)] = argv
     return found
 

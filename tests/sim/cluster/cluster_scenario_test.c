@@ -90,6 +90,10 @@ static void setup_word(struct story *t, const char *word)
 		                                         : CSIM_POWER_NONE;
 	} else if (strcmp(word, "reservations") == 0) {
 		t->cfg.reserves = t->cfg.aborts = true;
+	} else if (strcmp(word, "whole") == 0) {
+		t->cfg.whole = true;
+	} else if ((v = value_of(word, "plain")) != NULL) {
+		t->cfg.plain |= role_bit((uint32_t)number(t, v));
 	} else if (strcmp(word, "no-abort") == 0) {
 		t->cfg.aborts = false;
 	} else if (strcmp(word, "no-watchdog") == 0) {
@@ -126,8 +130,12 @@ static void policy_word(struct story *t, struct role_policy *p, const char *word
 		p->memory_bytes = number(t, v) << 30;
 	} else if ((v = value_of(word, "volume")) != NULL) {
 		p->volumes = role_bit((uint32_t)number(t, v));
+	} else if (strcmp(word, "local") == 0) {
+		t->cfg.local |= role_bit((uint32_t)(p - t->policies) + 1);
 	} else if (strcmp(word, "strict") == 0) {
 		p->strict = true;
+	} else if (strcmp(word, "waits") == 0) {
+		p->patient = true;
 	} else if (strcmp(word, "not-isolated") == 0) {
 		p->isolated_ok = false;
 	} else {

@@ -5,6 +5,7 @@
  * write late, and in the end everything runs. And: each rule, broken on purpose, is noticed.
  *
  * GODWIT_SIM_SEEDS   how many lives (default: as many as fit in GODWIT_SIM_SECONDS)
+ * GODWIT_SIM_FIRST   the first of them (default 1): so that several processes share them
  * GODWIT_SIM_SECONDS for those, real time (default 4)
  * GODWIT_SIM_SEED    only this one, with its log
  */
@@ -44,6 +45,9 @@ static struct csim_cfg random_cfg(uint64_t seed)
 		.isolated_ok = dice / 131072 % 2 != 0,
 		.resiliency_ms = dice / 262144 % 4 == 0 ? 20000 : 0,
 		.slow_io = dice / 1048576 % 2 != 0,
+		.whole = dice / 4194304 % 2 != 0,
+		.plain = dice / 8388608 % 8 == 0 ? 0x2 : 0,
+		.local = dice / 4194304 % 2 != 0 ? dice / 67108864 % 16 : 0,
 	};
 }
 
@@ -180,6 +184,7 @@ static void say_state(const struct csim *s)
 static void nothing_runs_twice_and_everything_comes_back(void **state)
 {
 	uint64_t only = env_number("GODWIT_SIM_SEED", 0);
+	uint64_t first = env_number("GODWIT_SIM_FIRST", 1);
 	uint64_t seeds = env_number("GODWIT_SIM_SEEDS", UINT64_MAX);
 	uint64_t until_ns = clock_now_ns() + env_number("GODWIT_SIM_SECONDS", 4) * NS_PER_S;
 	uint64_t events = 0;
@@ -188,7 +193,7 @@ static void nothing_runs_twice_and_everything_comes_back(void **state)
 	uint64_t done = 0;
 
 	(void)state;
-	for (uint64_t seed = only != 0 ? only : 1; done < seeds; seed++) {
+	for (uint64_t seed = only != 0 ? only : first; done < seeds; seed++) {
 		struct csim_cfg cfg = random_cfg(seed);
 
 		if (seeds == UINT64_MAX && done >= SEEDS_MIN && clock_now_ns() > until_ns) {
@@ -244,6 +249,13 @@ static struct csim_cfg mutant_cfg(uint64_t seed, enum csim_mutation mutation)
 		cfg.reserves = false;
 		cfg.power = CSIM_POWER_GOOD;
 		break;
+	case CSIM_MUTATE_LOCAL:
+		cfg.reserves = cfg.aborts = cfg.whole = true;
+		cfg.plain = 0;
+		cfg.local = UINT64_MAX;
+		cfg.strict = false;
+		cfg.power = CSIM_POWER_NONE;
+		break;
 	case CSIM_MUTATE_NORAISE:
 	case CSIM_MUTATE_NOCHECK:
 	case CSIM_MUTATE_NOABORT:
@@ -251,6 +263,7 @@ static struct csim_cfg mutant_cfg(uint64_t seed, enum csim_mutation mutation)
 	case CSIM_MUTATE_NONE:
 	case CSIM_MUTATE_COUNT:
 		cfg.reserves = cfg.aborts = true;
+		cfg.plain = 0;
 		break;
 	}
 	return cfg;
@@ -259,8 +272,8 @@ static struct csim_cfg mutant_cfg(uint64_t seed, enum csim_mutation mutation)
 static void every_rule_that_is_broken_is_noticed(void **state)
 {
 	static const char *const names[CSIM_MUTATE_COUNT] = {
-		"none",    "reply",   "pet",  "early",   "noraise",
-		"nocheck", "noabort", "liar", "noproof", "inflight",
+		"none",    "reply", "pet",     "early",    "noraise", "nocheck",
+		"noabort", "liar",  "noproof", "inflight", "local",
 	};
 
 	(void)state;

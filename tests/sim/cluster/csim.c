@@ -245,6 +245,7 @@ static void make_roles(struct csim *s, struct role_table *t)
 		p.strict = s->cfg.strict;
 		p.isolated_ok = s->cfg.isolated_ok;
 		p.resiliency_ms = s->cfg.resiliency_ms;
+		p.patient = p.resiliency_ms != 0 && id % 2 == 0;
 		if (s->cfg.policies != NULL) {
 			p = s->cfg.policies[id - 1];
 		}
@@ -290,7 +291,7 @@ struct csim *csim_create(const struct csim_cfg *cfg)
 	make_roles(s, s->truth);
 	s->epoch = 1;
 	for (uint32_t v = 0; v < cfg->volumes; v++) {
-		s->volumes[v].reserves = cfg->reserves;
+		s->volumes[v].reserves = cfg->reserves && (cfg->plain & role_bit(v + 1)) == 0;
 		s->volumes[v].aborts = cfg->aborts;
 	}
 	for (uint32_t id = 1; id <= cfg->nodes; id++) {

@@ -47,6 +47,7 @@ enum csim_mutation {
 	CSIM_MUTATE_LIAR,     /* a power device says off, but is not, and is not read back */
 	CSIM_MUTATE_NOPROOF,  /* a node that is out of sight counts as stopped */
 	CSIM_MUTATE_INFLIGHT, /* what is in flight is not waited for */
+	CSIM_MUTATE_LOCAL,    /* a proof by storage for VMs that also write elsewhere */
 	CSIM_MUTATE_COUNT
 };
 
@@ -115,6 +116,9 @@ struct csim_cfg {
 	bool reserves;
 	bool aborts;
 	bool watchdogs;
+	bool whole;     /* a proof by storage is one of all volumes or none, as godwitd makes it */
+	uint64_t plain; /* set: volumes without reservations, whatever .reserves says */
+	uint64_t local; /* set: roles that also write to something that is on no volume */
 	bool strict;
 	bool isolated_ok;
 	uint32_t resiliency_ms;
@@ -135,6 +139,7 @@ struct csim_event {
 	uint64_t c;
 	struct role_cmd cmd;
 	struct fence_action fence;
+	uint64_t fence_gen;
 };
 
 struct csim {

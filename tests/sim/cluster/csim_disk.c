@@ -203,8 +203,8 @@ void csim_look_twice(struct csim *s)
 		}
 		for (uint32_t node = 1; node <= s->cfg.nodes; node++) {
 			const struct role_node *n = role_table_node(s->truth, node);
-			bool fenced =
-				(r->policy.volumes & ~n->proof_volumes) == 0 && !r->policy.strict;
+			bool fenced = (r->policy.volumes & ~n->proof_volumes) == 0 &&
+			              !r->policy.strict && (s->cfg.local & role_bit(role)) == 0;
 
 			if ((where & role_bit(node)) != 0 && r->owner.node != node && !fenced) {
 				csim_break(s, "double run", "vm%u on n%u, owned by n%u", role, node,

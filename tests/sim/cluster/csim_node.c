@@ -332,6 +332,19 @@ static bool leads(struct csim *s, uint32_t node)
 	       (n->members & (role_bit(node) - 1)) == 0;
 }
 
+/* A VM of the run writes elsewhere as well: volumes prove nothing about it. */
+static bool writes_elsewhere(const struct csim *s, const struct role_table *t, uint32_t node)
+{
+	const struct role_at at = {node, role_table_node(t, node)->inc};
+
+	for (uint32_t id = 1; id <= s->cfg.roles && s->cfg.mutation != CSIM_MUTATE_LOCAL; id++) {
+		if ((s->cfg.local & role_bit(id)) != 0 && role_is_at(role_table_role(t, id), at)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static void view_of(struct csim *s, uint32_t node, struct lead_view *view)
 {
 	struct csim_node *n = csim_node(s, node);
@@ -345,8 +358,11 @@ static void view_of(struct csim *s, uint32_t node, struct lead_view *view)
 		view->run[id - 1] = n->run[id - 1];
 		view->devices[id - 1][0] = s->cfg.power != CSIM_POWER_NONE;
 	}
-	view->abortable = s->cfg.reserves && s->cfg.aborts ? volumes : 0;
-	view->preemptable = s->cfg.reserves ? volumes : 0;
+	view->preemptable = s->cfg.reserves ? volumes & ~s->cfg.plain : 0;
+	view->storage_whole = s->cfg.whole;
+	for (uint32_t id = 1; s->cfg.whole && id <= s->cfg.nodes; id++) {
+		view->storage[id - 1] = writes_elsewhere(s, n->table, id) ? 0 : volumes;
+	}
 	view->action_ns = 20 * CSIM_S;
 	view->starts_per_node = 2;
 	view->moves_per_node = 2;
@@ -401,6 +417,7 @@ void csim_lead(struct csim *s, uint32_t node)
 		                                     : csim_between(s, 5 * CSIM_MS, 100 * CSIM_MS));
 
 		e->fence = out.fences[i].action;
+		e->fence_gen = out.fences[i].gen;
 		e->a = out.fences[i].at.node;
 		e->b = out.fences[i].at.inc;
 	}
@@ -465,7 +482,7 @@ static int power_off(struct csim *s, uint32_t node)
 void csim_fence(struct csim *s, const struct csim_event *e)
 {
 	struct csim_node *n = csim_node(s, e->node);
-	struct lead_fence done = {.at = {e->a, e->b}, .action = e->fence};
+	struct lead_fence done = {.at = {e->a, e->b}, .gen = e->fence_gen, .action = e->fence};
 	struct csim_volume *v = &s->volumes[e->fence.volume > 0 ? e->fence.volume - 1 : 0];
 	int err = 0;
 
@@ -481,8 +498,11 @@ void csim_fence(struct csim *s, const struct csim_event *e)
 	} else if (csim_node(s, e->a)->agent != NULL &&
 	           csim_node(s, e->a)->agent->self.inc > e->b) {
 		err = -ESTALE; /* its key is of another incarnation by now */
+	} else if (s->cfg.whole && (v->keys & role_bit(e->a)) == 0) {
+		err = -ENOKEY; /* somebody else took it away, or it comes only now: no proof */
 	} else {
 		v->keys &= ~role_bit(e->a);
+		err = v->aborts ? FENCE_ABORTED : 0;
 		if (v->aborts && s->cfg.mutation != CSIM_MUTATE_NOABORT) {
 			csim_abort(s, e->fence.volume, e->a);
 		}

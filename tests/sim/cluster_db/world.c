@@ -532,6 +532,9 @@ static void on_done(void *arg, enum rsm_outcome outcome, const struct rsm_result
 	struct op_record *op = arg;
 	struct world *w = op->w;
 
+	if (outcome == RSM_UNKNOWN && result->status == -ECANCELED) {
+		return; /* who asked died with the process */
+	}
 	if (outcome == RSM_UNKNOWN) {
 		w->report->unknown++;
 		if (!guid_is_nil(&op->session)) {

@@ -288,6 +288,7 @@ static void appoint(struct world *w)
 		.members = &w->members,
 		.holders = w->holders,
 		.holders_count = w->holders_count,
+		.fence_ns = CSV_COORD_GRACE_NS,
 		.locks_max = 512,
 		.handles_max = 64,
 		.leases_max = 128,
@@ -325,7 +326,6 @@ static void settle_disk(struct world *w)
 static void run_coord(struct world *w)
 {
 	const struct csv_msg *msg;
-	struct csv_coord_event event;
 	struct errbuf eb = {0};
 	struct csv_io io;
 	uint32_t node;
@@ -341,10 +341,12 @@ static void run_coord(struct world *w)
 				send(w, node, false, msg);
 			}
 		}
-		while (csv_coord_next_event(w->coord, &event)) {
-			struct node *n = &w->nodes[event.owner.node];
+		for (node = 0; node < NODES; node++) {
+			struct node *n = &w->nodes[node];
+			bool fence;
+			uint64_t run = csv_coord_waits_for(w->coord, node, &fence);
 
-			if (n->incarnation == event.owner.incarnation && n->fence_at == 0) {
+			if (fence && n->incarnation == run && n->fence_at == 0) {
 				n->fence_at = w->now + SEC;
 			}
 		}

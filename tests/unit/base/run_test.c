@@ -2,8 +2,10 @@
 #include "base/run.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "tests/lib/test.h"
@@ -76,6 +78,30 @@ static void a_child_left_behind_is_not_waited_for(void **state)
 	assert_true(clock_now_ns() - begin < LONG_NS);
 }
 
+static void *stop_soon(void *arg)
+{
+	struct timespec pause = {.tv_nsec = 20000000};
+
+	(void)nanosleep(&pause, NULL);
+	atomic_store((atomic_bool *)arg, true);
+	return NULL;
+}
+
+static void it_can_be_stopped_from_outside(void **state)
+{
+	const char *const argv[] = {"/bin/sleep", "1000", NULL};
+	atomic_bool stop = false;
+	const struct run_input input = {.bytes = "", .stop = &stop};
+	pthread_t thread;
+	char said[16];
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, stop_soon, &stop), 0);
+	assert_int_equal(run_capture_stop(argv, &input, 1000 * NS_PER_S, said, sizeof(said)),
+	                 -ECANCELED);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 static void what_cannot_run_is_told(void **state)
 {
 	const char *missing[] = {"/no/such/program", NULL};
@@ -121,6 +147,7 @@ int main(void)
 		cmocka_unit_test(long_output_is_cut_and_does_not_block),
 		cmocka_unit_test(the_deadline_kills_the_whole_group),
 		cmocka_unit_test(a_child_left_behind_is_not_waited_for),
+		cmocka_unit_test(it_can_be_stopped_from_outside),
 		cmocka_unit_test(what_cannot_run_is_told),
 		cmocka_unit_test(input_and_environment_are_empty),
 		cmocka_unit_test(blocked_signals_are_not_inherited),

@@ -11,7 +11,7 @@
 #define ID "01234567-89ab-cdef-0123-456789abcdef"
 
 static const char good[] =
-	"{\"epoch\": 9, \"self\": 2, \"members\": ["
+	"{\"epoch\": 9, \"index\": 70, \"self\": 2, \"members\": ["
 	"{\"id\": 1, \"name\": \"n1\", \"run\": 5, \"addr\": \"10.0.0.1\", \"keys\": [\"k1\", "
 	"\"k2\"]},"
 	"{\"id\": 2, \"name\": \"n2\", \"run\": 7, \"addr\": \"::1\", \"port\": 99}],"
@@ -59,6 +59,7 @@ static void the_whole_word_is_taken(void **state)
 	(void)state;
 	assert_int_equal(parse(good, &eb), 0);
 	assert_int_equal(m->epoch, 9);
+	assert_int_equal(m->index, 70);
 	assert_int_equal(m->self, 2);
 	assert_false(m->alone);
 	assert_int_equal(m->peers[1].run, 5);
@@ -105,6 +106,7 @@ static void what_is_wrong_is_named(void **state)
 	(void)state;
 	refused("\"epoch\": 9", "\"epoch\": 0", "epoch");
 	refused("\"epoch\": 9, ", "", "epoch");
+	refused("\"index\": 70", "\"index\": -1", "index");
 	refused("\"self\": 2", "\"self\": 64", "self");
 	refused("\"self\"", "\"selv\"", "selv");
 	refused("\"id\": 1, \"name\"", "\"id\": 64, \"name\"", "members[0].id");

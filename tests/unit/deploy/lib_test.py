@@ -50,12 +50,26 @@ class Lib(unittest.TestCase):
     def sh(self, text):
         """Runs it to the end."""
         return subprocess.run(self.script(text), capture_output=True, text=True, check=False,
-                              stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"})
+                              stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"}, cwd=self.dir)
 
     def log(self):
         """Text of the only log."""
         (path,) = (self.dir / "build/log").glob("t-*.log")
         return path.read_text(encoding="utf-8")
+
+    def ended_by_a_signal(self, text):
+        """SIGTERM to a script that wrote the id of a process to the file pid: neither is left."""
+        child = subprocess.Popen(self.script(text), cwd=self.dir, stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while not ((self.dir / "pid").exists() and (self.dir / "pid").read_text()):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        pid = int((self.dir / "pid").read_text())
+        child.send_signal(signal.SIGTERM)
+        self.assertEqual(child.wait(60), 143)
+        while not gone(pid):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
 
     def test_verdicts_follow_the_exit_status(self):
         done = self.sh("stage good true; stage lacking sh -c 'echo no disk; exit 77'; stage bad sh -c 'echo why; exit 3' ||"
@@ -92,18 +106,34 @@ class Lib(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (1, "deploy-test: no disk\n  buy one\n"))
 
     def test_a_signal_ends_the_stage_and_its_children(self):
-        child = subprocess.Popen(self.script("stage s sh -c 'sleep 600 & echo $! >pid; wait'"), cwd=self.dir,
-                                 stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 10
-        while not ((self.dir / "pid").exists() and (self.dir / "pid").read_text()):
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
-        pid = int((self.dir / "pid").read_text())
-        child.send_signal(signal.SIGTERM)
-        self.assertEqual(child.wait(10), 143)
-        while not gone(pid):
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
+        self.ended_by_a_signal("stage s sh -c 'sleep 600 & echo $! >pid; wait'")
+
+    def test_a_stage_beside_others_is_told_when_it_is_waited_for(self):
+        done = self.sh("beside long sh -c 'until [ -e go ]; do sleep 0.02; done; echo from beside; exit 3';"
+                       f"stage first touch go; beside_end || echo returned $?; echo \"failed: $(stages_failed)\"")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"(?s)  first +[\d.]+ s  ok\n.*  long +[\d.]+ s  FAILED  status 3\n    \| from beside\nreturned 1\n")
+        self.assertIn("failed: long \n", done.stdout)
+        self.assertRegex(self.log(), r"(?s)== first: ok.*\n== long: sh -c.*from beside\n")
+        self.assertEqual(list((self.dir / "build/log").glob("*.beside")), [])
+
+    def test_a_signal_ends_the_stage_beside_as_well(self):
+        self.ended_by_a_signal("beside b sh -c 'echo $$ >pid; sleep 600'; stage s sleep 600")
+
+    def test_who_yields_has_the_lowest_priority(self):
+        done = self.sh("was=$(nice); stage s yielding sh -c 'nice; exit 5' || :; [ $(nice) = $was ] && echo as before")
+        self.assertIn("    | 19\n", done.stdout)
+        self.assertTrue(done.stdout.endswith("as before\n"), done.stdout)
+
+    @unittest.skipUnless(os.path.exists("/proc/self/autogroup"), "no kernel that groups sessions")
+    def test_who_yields_does_so_to_other_sessions(self):
+        done = self.sh("stage s yielding sh -c 'cat /proc/self/autogroup; exit 5' || cat /proc/self/autogroup")
+        groups = re.findall(r"(/autogroup-\d+) nice (-?\d+)", done.stdout)
+        self.assertEqual(groups[0][1], "19")
+        self.assertNotEqual(groups[0][0], groups[1][0])
+
+    def test_a_signal_ends_who_yields(self):
+        self.ended_by_a_signal("stage s yielding sh -c 'sleep 600 & echo $! >pid; wait'")
 
     def test_packages_by_section(self):
         (self.dir / "deploy/packages").write_text(

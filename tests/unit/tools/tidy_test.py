@@ -128,6 +128,15 @@ class Tidy(unittest.TestCase):
         self.setUp()
         self.assert_clean({"base/a.c": SPDX + '/* unlike strcpy() */\nlog("gets(x)");\nwidgets(1);\n'})
 
+    def test_a_hint_before_its_error_is_caught(self):
+        said = 'errbuf_hint(eb, "try %s; later", x);\n'
+        for then in ('return errbuf_set(eb, -EIO, "no");', '(void)errbuf_sys(eb, err, "no");', 'err = errbuf_set(eb, -1, "no");'):
+            with self.subTest(then):
+                self.setUp()
+                self.assert_caught("base/a.c", f"{SPDX}{said}{then}\n", "hint is lost")
+        self.setUp()
+        self.assert_clean({"base/a.c": f'{SPDX}(void)errbuf_set(eb, -EIO, "no");\n{said}return errbuf_set(other, -EIO, "no");\n'})
+
     def test_loose_ends_are_caught_in_comments_too(self):
         for word in ("FIXME", "XXX", "TODO", "TODO(me)"):
             with self.subTest(word):

@@ -156,6 +156,28 @@ static void completion_scripts_are_printed(void **state)
 	toy_result_fini(&r);
 }
 
+static void words_can_be_tried_without_effect(void **state)
+{
+	static const struct {
+		const char *words;
+		int status;
+	} cases[] = {
+		{"__parse vm list", CLI_DONE},         {"__parse vm", CLI_USAGE},
+		{"__parse vm lsit", CLI_USAGE},        {"__parse", CLI_USAGE},
+		{"__parse nothing at all", CLI_USAGE}, {"__parse vm list --no-such", CLI_USAGE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct toy_result r = toy_run(&toy_app, cases[i].words);
+
+		assert_int_equal(r.status, cases[i].status);
+		assert_string_equal(r.out, "");
+		assert_true((r.err[0] != '\0') == (r.status != CLI_DONE));
+		toy_result_fini(&r);
+	}
+}
+
 static void output_that_cannot_be_written_is_a_failure(void **state)
 {
 	const char *argv[] = {"toy", "help"};
@@ -199,6 +221,7 @@ int main(void)
 		cmocka_unit_test(help_names_all_words),
 		cmocka_unit_test(help_fits_its_width),
 		cmocka_unit_test(completion_scripts_are_printed),
+		cmocka_unit_test(words_can_be_tried_without_effect),
 		cmocka_unit_test(output_that_cannot_be_written_is_a_failure),
 		cmocka_unit_test(generating_reports_a_bad_folder),
 	};

@@ -5,10 +5,12 @@
 #include "bin/godwitd/ha_guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -213,6 +215,74 @@ static void there_is_room_for_as_many_as_a_host_has(void **state)
 	assert_true(guard_add(f->guard, &vm) >= 0);
 }
 
+/* Nobody holds the lock: no guard lives. */
+static bool nobody_guards(const char *dir)
+{
+	char path[256];
+	bool nobody;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/ha-guard.lock", dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	nobody = flock(fd, LOCK_EX | LOCK_NB) == 0;
+	(void)close(fd);
+	return nobody;
+}
+
+/* One whose service has gone leaves when its lease is over, in the same moment in which the next
+ * service starts a VM. */
+static void a_guard_that_has_left_is_replaced_before_a_worker_runs(void **state)
+{
+	const struct timespec tick = {.tv_nsec = 1000000};
+	struct fixture *f = *state;
+	struct guard *first = f->guard;
+	struct guard_cfg cfg = cfg_of(f);
+	uint64_t end_ns = clock_now_ns() + DEADLINE_NS;
+	char dir[128];
+	pid_t service;
+	int status = -1;
+
+	(void)snprintf(dir, sizeof(dir), "%s/next", f->tree.root);
+	tree_dir(&f->tree, "/next");
+	cfg.run_dir = dir;
+	service = fork();
+	assert_true(service >= 0);
+	if (service == 0) {
+		if (guard_open(&cfg, &f->guard, NULL) == 0) {
+			guard_begin(f->guard, 7);
+			lease_for(f, 600000, 600000);
+		}
+		_exit(0);
+	}
+	assert_int_equal(waitpid(service, &status, 0), service);
+	while (nobody_guards(dir)) {
+		assert_true(clock_now_ns() < end_ns);
+		(void)nanosleep(&tick, NULL);
+	}
+	assert_int_equal(guard_open(&cfg, &f->guard, NULL), 0);
+	lease_for(f, 0, 0);
+	while (!nobody_guards(dir)) {
+		assert_true(clock_now_ns() < end_ns);
+		(void)nanosleep(&tick, NULL);
+	}
+	assert_true(guard_add(f->guard, &f->vm) >= 0);
+	until_state(f, "ZX");
+	guard_begin(f->guard, 0);
+	guard_close(f->guard);
+	f->guard = first;
+}
+
+static void the_watchdog_is_not_petted_after_a_standstill(void **state)
+{
+	(void)state;
+	assert_true(guard_may_pet(1000, 2000, false, 0));
+	assert_true(guard_may_pet(1000, 2000, true, 2001));
+	assert_false(guard_may_pet(1000, 2000, true, 2000));
+	assert_false(guard_may_pet(0, NS_PER_S, false, 0));
+	assert_false(guard_may_pet(0, NS_PER_S, true, UINT64_MAX));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -223,6 +293,8 @@ int main(void)
 		TEST(another_process_with_the_workers_number_is_left_alone),
 		TEST(the_page_is_there_for_the_next_service),
 		TEST(there_is_room_for_as_many_as_a_host_has),
+		TEST(a_guard_that_has_left_is_replaced_before_a_worker_runs),
+		cmocka_unit_test(the_watchdog_is_not_petted_after_a_standstill),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

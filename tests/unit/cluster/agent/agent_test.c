@@ -19,7 +19,8 @@ static uint64_t now_ns;
 
 static void apply(enum role_verb verb, uint32_t role, uint32_t node, uint64_t arg)
 {
-	struct role_cmd cmd = {.verb = verb, .role = role, .epoch = 1, .now_ms = 1, .arg = {arg}};
+	struct role_cmd cmd = {
+		.verb = verb, .role = role, .epoch = 1, .now_ms = now_ns / 1000000, .arg = {arg}};
 
 	cmd.token = role != 0 ? role_table_role(table, role)->token : 0;
 	if (node != 0) {
@@ -222,12 +223,40 @@ static void a_migration_is_handed_over_when_all_is_written(void **state)
 	assert_int_equal(acts[0].node, 2);
 	assert_int_equal(step(), 0);
 	agent_vm_event(agent, WEB, AGENT_SENT);
-	expect_report(ROLE_CMD_SWITCH, 0);
+	expect_report(ROLE_CMD_SWITCH, role_table_role(table, WEB)->since_ms);
 	assert_int_equal(acts[0].cmd.at.node, 2);
 	/* The destination died: it stays, and goes on. */
 	apply(ROLE_CMD_LOST, 0, 2, 0);
 	expect(AGENT_VM_RESUME);
 	assert_int_equal(step(), 0);
+}
+
+/* The memory is at n2; the log changes its mind, to n3, before we look again. */
+static void what_was_sent_to_one_node_is_not_handed_to_another(void **state)
+{
+	(void)state;
+	apply(ROLE_CMD_JOIN, 0, 3, 0);
+	run_it();
+	apply(ROLE_CMD_MIGRATE, WEB, 2, 0);
+	expect(AGENT_VM_SEND);
+	agent_vm_event(agent, WEB, AGENT_SENT);
+	expect_report(ROLE_CMD_SWITCH, role_table_role(table, WEB)->since_ms);
+	apply(ROLE_CMD_MIGRATE_CANCEL, WEB, 0, 0);
+	apply(ROLE_CMD_MIGRATE, WEB, 3, 0);
+	expect_report(ROLE_CMD_MIGRATE_CANCEL, 0);
+	agent_vm_event(agent, WEB, AGENT_SENT); /* late news of the first */
+	now_ns += AGENT_AGAIN_NS;
+	expect_report(ROLE_CMD_MIGRATE_CANCEL, 0);
+	apply(ROLE_CMD_MIGRATE_CANCEL, WEB, 0, 0);
+	expect(AGENT_VM_RESUME); /* and it goes on here */
+	/* The same node once more is another move, too: the first was dropped there. */
+	apply(ROLE_CMD_MIGRATE, WEB, 2, 0);
+	expect(AGENT_VM_SEND);
+	agent_vm_event(agent, WEB, AGENT_SENT);
+	apply(ROLE_CMD_MIGRATE_CANCEL, WEB, 0, 0);
+	now_ns += S;
+	apply(ROLE_CMD_MIGRATE, WEB, 2, 0);
+	expect_report(ROLE_CMD_MIGRATE_CANCEL, 0);
 }
 
 static void a_migration_that_fails_is_cancelled(void **state)
@@ -286,6 +315,7 @@ int main(void)
 		T(what_it_does_not_own_any_more_is_killed_and_not_reported),
 		T(an_old_report_is_not_told_of_a_new_life),
 		T(a_migration_is_handed_over_when_all_is_written),
+		T(what_was_sent_to_one_node_is_not_handed_to_another),
 		T(a_migration_that_fails_is_cancelled),
 		T(a_run_that_is_fenced_ends),
 		T(memory_that_is_missing_is_an_error),

@@ -37,10 +37,21 @@ static void the_text_with_two_links_is_fixed(void **state)
 		"\ttoken: 1000\n"
 		"\ttoken_coefficient: 0\n"
 		"\tconsensus: 1200\n"
+		"\tseqno_unchanged_const: 3\n"
 		"\tcrypto_model: openssl\n"
 		"\tcrypto_cipher: aes256\n"
 		"\tcrypto_hash: sha256\n"
 		"\tkeyfile: /etc/corosync/authkey\n"
+		"\tinterface {\n"
+		"\t\tlinknumber: 0\n"
+		"\t\tknet_ping_interval: 250\n"
+		"\t\tknet_ping_timeout: 500\n"
+		"\t}\n"
+		"\tinterface {\n"
+		"\t\tlinknumber: 1\n"
+		"\t\tknet_ping_interval: 250\n"
+		"\t\tknet_ping_timeout: 500\n"
+		"\t}\n"
 		"}\n"
 		"quorum {\n"
 		"\tprovider: corosync_votequorum\n"
@@ -94,6 +105,18 @@ static void one_link_is_passive(void **state)
 	assert_non_null(strstr(buf, "link_mode: passive\n"));
 	assert_non_null(strstr(buf, "ring0_addr: fd00::1\n"));
 	assert_null(strstr(buf, "ring1_addr"));
+}
+
+static void links_come_up_soon_whatever_the_token(void **state)
+{
+	struct coro_conf conf = sample();
+	char buf[CORO_CONF_TEXT_MAX];
+
+	(void)state;
+	conf.token_ms = 8000;
+	assert_true(coro_conf_text(&conf, buf, NULL) > 0);
+	assert_non_null(strstr(buf, "\t\tknet_ping_interval: 500\n\t\tknet_ping_timeout: 4000\n"));
+	assert_null(strstr(buf, "knet_ping_interval: 2000"));
 }
 
 static void the_largest_cluster_fits(void **state)
@@ -194,6 +217,7 @@ int main(void)
 		cmocka_unit_test(a_witness_is_a_device_of_ours),
 		cmocka_unit_test(the_text_with_two_links_is_fixed),
 		cmocka_unit_test(one_link_is_passive),
+		cmocka_unit_test(links_come_up_soon_whatever_the_token),
 		cmocka_unit_test(the_largest_cluster_fits),
 		cmocka_unit_test(what_could_not_work_is_refused),
 	};

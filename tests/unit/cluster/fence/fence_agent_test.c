@@ -114,6 +114,63 @@ static void a_failure_comes_with_the_agents_words(void **state)
 	assert_null(strstr(eb.text, "secret"));
 }
 
+static void no_value_is_left_in_a_text(void **state)
+{
+	static const struct {
+		const char *options;
+		const char *before;
+		const char *after;
+	} all[] = {
+		{"ip=1.2.3.4\npasswd=tiger42\nx=ab\nempty=\nlast",
+	         "login root/tiger42 failed, tiger42 is wrong, ab",
+	         "login root/******* failed, ******* is wrong, ab"},
+		/* One that is a part of another, whichever comes first. */
+		{"username=admin\npasswd=admin123\n", "admin: admin123 is wrong",
+	         "*****: ******** is wrong"},
+		{"passwd=admin123\nusername=admin\n", "admin: admin123 is wrong",
+	         "*****: ******** is wrong"},
+		/* They overlap, or one overlaps itself. */
+		{"a=xyzabc\nb=abc123\n", "is xyzabc123.", "is *********."},
+		{"a=aba\n", "ababa!", "*****!"},
+		/* What a blotted one looks like. */
+		{"passwd=****\n", "it is *****, no", "it is *****, no"},
+		/* The text ends within one. */
+		{"passwd=tiger42\n", "wrong: tige", "wrong: ****"},
+		{"passwd=tiger42\n", "what a ti", "what a ti"},
+		{"", "tiger42", "tiger42"},
+		{"passwd=tiger42\n", "", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		char text[128];
+
+		(void)snprintf(text, sizeof(text), "%s", all[i].before);
+		fence_agent_scrub(all[i].options, text);
+		assert_string_equal(text, all[i].after);
+	}
+}
+
+/* The secret lies over the end of what is kept of the agent's words, and has a byte that is not
+ * shown as it is. */
+static void a_secret_is_not_shown_by_halves(void **state)
+{
+	struct errbuf eb = {0};
+
+	(void)state;
+	tree_program(
+		&tree, "/sbin/fence_long",
+		"#!/bin/sh\nprintf '%0440d%s\\n' 0 \"$(printf 'hush\\033hush-hush')\"\nexit 1\n");
+	agent.name = "fence_long";
+	agent.options = "passwd=hush\033hush-hush\n";
+	assert_int_equal(fence_agent_off(&agent, &eb), -EIO);
+	assert_null(strstr(eb.text, "hush"));
+	tree_program(&tree, "/sbin/fence_long",
+	             "#!/bin/sh\nprintf 'no: %s\\n' \"$(printf 'hush\\033hush-hush')\"\nexit 1\n");
+	assert_int_equal(fence_agent_off(&agent, &eb), -EIO);
+	assert_string_equal(eb.text, "fence_long off: exit status 1: no: **************");
+}
+
 static void a_hanging_agent_is_ended_at_the_deadline(void **state)
 {
 	struct errbuf eb = {0};
@@ -170,6 +227,8 @@ int main(void)
 		T(the_status_is_what_the_agent_says),
 		T(an_agent_that_only_says_so_proves_nothing),
 		T(a_failure_comes_with_the_agents_words),
+		T(no_value_is_left_in_a_text),
+		T(a_secret_is_not_shown_by_halves),
 		T(a_hanging_agent_is_ended_at_the_deadline),
 		T(a_missing_agent_says_what_to_install),
 		T(names_and_options_cannot_become_something_else),

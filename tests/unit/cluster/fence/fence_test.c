@@ -25,8 +25,7 @@ static int setup(void **state)
 		.timing = &timing,
 		.volumes = 0x3,
 		.reachable = 0x3,
-		.abortable = 0x1,
-		.preemptable = 0x2,
+		.preemptable = 0x3,
 		.devices = {1, 2},
 		.action_ns = 10 * S,
 		.lease_proof = true,
@@ -87,7 +86,7 @@ static void an_aborted_volume_is_proven_at_once_another_after_what_is_in_flight(
 	struct fence_action a1 = find(FENCE_PREEMPT, 1, n);
 	struct fence_action a2 = find(FENCE_PREEMPT, 2, n);
 
-	fence_done(&fence, &a1, 0, 2 * S);
+	fence_done(&fence, &a1, FENCE_ABORTED, 2 * S);
 	fence_done(&fence, &a2, 0, 2 * S);
 	assert_int_equal(proof(2 * S, &volumes), ROLE_PROOF_STORAGE);
 	assert_int_equal(volumes, 0x1);
@@ -158,6 +157,105 @@ static void a_hanging_device_is_given_up_and_its_late_answer_not_heard(void **st
 	assert_int_equal(proof(30 * S, &volumes), ROLE_PROOF_POWER);
 }
 
+static void other_devices_begin_anew_and_late_answers_of_the_old_are_not_heard(void **state)
+{
+	struct fence_action old;
+	uint64_t volumes;
+
+	(void)state;
+	view.volumes = 0;
+	view.lease_proof = false;
+	old = find(FENCE_OFF, 0, fence_step(&fence, &view, 1 * S, acts));
+	fence_power_changed(&fence);
+	fence_done(&fence, &old, 0, 2 * S);
+	assert_int_equal(proof(100 * S, &volumes), ROLE_PROOF_NONE);
+	/* The new one is asked at once, and its word counts. */
+	struct fence_action again = find(FENCE_OFF, 0, fence_step(&fence, &view, 2 * S, acts));
+
+	fence_done(&fence, &old, 0, 3 * S);
+	assert_int_equal(proof(100 * S, &volumes), ROLE_PROOF_NONE);
+	fence_done(&fence, &again, 0, 3 * S);
+	assert_int_equal(proof(100 * S, &volumes), ROLE_PROOF_POWER);
+	/* What was done is of no use when the device was a wrong one. */
+	fence_power_changed(&fence);
+	assert_int_equal(proof(100 * S, &volumes), ROLE_PROOF_NONE);
+}
+
+/* Begin what is due until @device is asked, and answer it. The other one fails meanwhile. */
+static void answer(uint32_t device, int err, uint64_t *now_ns)
+{
+	for (uint32_t i = 0; i < 100; i++) {
+		size_t n = fence_step(&fence, &view, *now_ns, acts);
+
+		for (size_t k = 0; k < n; k++) {
+			if (acts[k].what == FENCE_OFF && acts[k].device == device) {
+				fence_done(&fence, &acts[k], err, *now_ns);
+				return;
+			}
+		}
+		*now_ns += S;
+	}
+	fail_msg("the device is not asked");
+}
+
+static void two_supplies_are_off_only_if_they_were_so_together(void **state)
+{
+	uint64_t now_ns = 1 * S;
+	uint64_t volumes;
+
+	(void)state;
+	view.volumes = 0;
+	view.lease_proof = false;
+	view.devices[0] = 2;
+	view.devices[1] = 0;
+	size_t n = fence_step(&fence, &view, now_ns, acts);
+	struct fence_action d0 = find(FENCE_OFF, 0, n);
+	struct fence_action d1 = find(FENCE_OFF, 1, n);
+
+	fence_done(&fence, &d0, 0, now_ns);
+	fence_done(&fence, &d1, -EIO, now_ns);
+	while (now_ns < 600 * S) {
+		answer(1, -EIO, &now_ns);
+	}
+	answer(1, 0, &now_ns);
+	/* The first may have been switched on again in these ten minutes. */
+	assert_int_equal(proof(now_ns + 100 * S, &volumes), ROLE_PROOF_NONE);
+	n = fence_step(&fence, &view, now_ns, acts);
+	assert_int_equal(n, 1);
+	assert_int_equal(acts[0].device, 0);
+	assert_int_equal(acts[0].level, 0);
+	assert_int_equal(acts[0].number, 2);
+	assert_int_equal(proof(now_ns + 100 * S, &volumes), ROLE_PROOF_NONE);
+	fence_done(&fence, &d0, 0, now_ns); /* its old word, once more */
+	assert_int_equal(proof(now_ns + 100 * S, &volumes), ROLE_PROOF_NONE);
+	fence_done(&fence, &acts[0], 0, now_ns + S);
+	assert_int_equal(proof(now_ns + 2 * S - 1, &volumes), ROLE_PROOF_NONE);
+	assert_int_equal(proof(now_ns + 2 * S, &volumes), ROLE_PROOF_POWER);
+	assert_int_equal(fence_step(&fence, &view, now_ns + 500 * S, acts), 0);
+	assert_int_equal(proof(now_ns + 500 * S, &volumes), ROLE_PROOF_POWER);
+}
+
+static void one_that_is_asked_again_has_not_failed(void **state)
+{
+	uint64_t now_ns = 1 * S;
+
+	(void)state;
+	view.volumes = 0;
+	view.devices[0] = 2;
+	view.devices[1] = 1; /* another level would be there */
+	size_t n = fence_step(&fence, &view, now_ns, acts);
+	struct fence_action d0 = find(FENCE_OFF, 0, n);
+	struct fence_action d1 = find(FENCE_OFF, 1, n);
+
+	view.action_ns = S;
+	fence_done(&fence, &d0, 0, now_ns);
+	fence_done(&fence, &d1, 0, now_ns + 2 * S);
+	n = fence_step(&fence, &view, now_ns + 2 * S, acts);
+	assert_int_equal(n, 1);
+	assert_int_equal(acts[0].level, 0);
+	assert_int_equal(acts[0].device, 0);
+}
+
 static void tries_become_rarer(void **state)
 {
 	uint64_t now_ns = 1 * S;
@@ -209,7 +307,6 @@ static void what_cannot_be_reached_is_not_tried(void **state)
 	(void)state;
 	view.reachable = 0x2;
 	view.preemptable = 0;
-	view.abortable = 0;
 	size_t n = fence_step(&fence, &view, 1 * S, acts);
 
 	assert_int_equal(count(FENCE_PREEMPT, n), 0);
@@ -227,7 +324,7 @@ static void many_volumes_come_in_several_steps(void **state)
 	uint64_t seen = 0;
 
 	(void)state;
-	view.volumes = view.reachable = view.abortable = UINT64_MAX;
+	view.volumes = view.reachable = view.preemptable = UINT64_MAX;
 	for (uint32_t i = 0; i < 20; i++) {
 		size_t n = fence_step(&fence, &view, 1 * S, acts);
 
@@ -236,6 +333,75 @@ static void many_volumes_come_in_several_steps(void **state)
 		}
 	}
 	assert_int_equal(seen, UINT64_MAX);
+}
+
+/* What was done when the key was taken counts, not what the volume can do by now; nor does an
+ * earlier try's abort count for a later one without. */
+static void an_abort_is_of_the_try_that_did_it(void **state)
+{
+	uint64_t volumes;
+
+	(void)state;
+	view.volumes = view.whole = 0x1;
+	view.lease_proof = false;
+	size_t n = fence_step(&fence, &view, 1 * S, acts);
+	struct fence_action one = find(FENCE_PREEMPT, 1, n);
+
+	fence_done(&fence, &one, FENCE_ABORTED, 2 * S);
+	assert_int_equal(proof(2 * S, &volumes), ROLE_PROOF_STORAGE);
+	view.preemptable = 0; /* our path there broke: what was done is done */
+	assert_int_equal(proof(2 * S, &volumes), ROLE_PROOF_STORAGE);
+	view.preemptable = 0x1;
+	fence_storage_changed(&fence);
+	n = fence_step(&fence, &view, 2 * S, acts);
+	one = find(FENCE_PREEMPT, 1, n);
+	fence_done(&fence, &one, 0, 3 * S);
+	assert_int_equal(proof(4 * S - 1, &volumes), ROLE_PROOF_NONE);
+	assert_int_equal(proof(4 * S, &volumes), ROLE_PROOF_STORAGE);
+}
+
+static void of_all_volumes_or_none(void **state)
+{
+	uint64_t volumes;
+
+	(void)state;
+	view.whole = 0x3;
+	size_t n = fence_step(&fence, &view, 1 * S, acts);
+	struct fence_action a1 = find(FENCE_PREEMPT, 1, n);
+	struct fence_action a2 = find(FENCE_PREEMPT, 2, n);
+
+	fence_done(&fence, &a1, FENCE_ABORTED, 2 * S);
+	assert_int_equal(proof(50 * S, &volumes), ROLE_PROOF_NONE);
+	assert_int_equal(volumes, 0);
+	fence_done(&fence, &a2, 0, 2 * S);
+	assert_int_equal(proof(3 * S - 1, &volumes), ROLE_PROOF_NONE); /* that one did not abort */
+	assert_int_equal(proof(3 * S, &volumes), ROLE_PROOF_STORAGE);
+	assert_int_equal(volumes, 0x3);
+	view.whole = 0x7; /* one more that it could write */
+	assert_int_equal(proof(50 * S, &volumes), ROLE_PROOF_NONE);
+	assert_int_equal(proof(100 * S, &volumes), ROLE_PROOF_LEASE); /* others are not held up */
+}
+
+static void other_keys_begin_anew_and_late_answers_about_the_old_are_not_heard(void **state)
+{
+	uint64_t volumes;
+
+	(void)state;
+	view.volumes = view.whole = 0x1;
+	size_t n = fence_step(&fence, &view, 1 * S, acts);
+	struct fence_action old = find(FENCE_PREEMPT, 1, n);
+
+	fence_done(&fence, &old, FENCE_ABORTED, 2 * S);
+	assert_int_equal(proof(2 * S, &volumes), ROLE_PROOF_STORAGE);
+	fence_storage_changed(&fence);
+	assert_int_equal(proof(2 * S, &volumes), ROLE_PROOF_NONE);
+	n = fence_step(&fence, &view, 2 * S, acts);
+	struct fence_action new = find(FENCE_PREEMPT, 1, n);
+
+	fence_done(&fence, &old, FENCE_ABORTED, 3 * S);
+	assert_int_equal(proof(3 * S, &volumes), ROLE_PROOF_NONE);
+	fence_done(&fence, &new, FENCE_ABORTED, 3 * S);
+	assert_int_equal(proof(3 * S, &volumes), ROLE_PROOF_STORAGE);
 }
 
 static void people_are_told_what_is_waited_for(void **state)
@@ -249,7 +415,7 @@ static void people_are_told_what_is_waited_for(void **state)
 	struct fence_action a1 = find(FENCE_PREEMPT, 1, n);
 
 	fence_done(&fence, &off, -EIO, 2 * S);
-	fence_done(&fence, &a1, 0, 2 * S);
+	fence_done(&fence, &a1, FENCE_ABORTED, 2 * S);
 	fence_describe(&fence, &view, 95 * S, line, sizeof(line));
 	assert_string_equal(line,
 	                    "preempt volume 1 done; preempt volume 2 under way; power device 1 "
@@ -268,11 +434,17 @@ int main(void)
 		T(power_proves_when_it_was_read_back_and_the_disks_are_quiet),
 		T(a_failed_level_gives_way_to_the_next_which_needs_all_its_devices),
 		T(a_hanging_device_is_given_up_and_its_late_answer_not_heard),
+		T(other_devices_begin_anew_and_late_answers_of_the_old_are_not_heard),
+		T(two_supplies_are_off_only_if_they_were_so_together),
+		T(one_that_is_asked_again_has_not_failed),
 		T(tries_become_rarer),
 		T(silence_proves_only_with_a_watchdog),
 		T(others_may_be_given_the_first_shot),
 		T(what_cannot_be_reached_is_not_tried),
 		T(many_volumes_come_in_several_steps),
+		T(an_abort_is_of_the_try_that_did_it),
+		T(of_all_volumes_or_none),
+		T(other_keys_begin_anew_and_late_answers_about_the_old_are_not_heard),
 		T(people_are_told_what_is_waited_for),
 	};
 

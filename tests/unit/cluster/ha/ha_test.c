@@ -38,6 +38,10 @@ struct fixture {
 	uint32_t clear_after; /* that many times something is left */
 	uint64_t token;       /* of the last start */
 	uint64_t inc;         /* that began last */
+	bool unwatched;       /* no proof by its lease */
+	uint32_t rounds;
+	uint64_t flip; /* renewals that were sent when it was taken back; given again */
+	uint64_t flop;
 	bool (*until)(struct fixture *f);
 	uint64_t deadline_ns;
 	struct rsm_result last;
@@ -137,7 +141,7 @@ static int open_ha(struct fixture *f, struct ha_run run, struct errbuf *eb)
 		.nodeid = 1,
 		.memory_bytes = 8ull << 30,
 		.cpus = 4,
-		.lease_proof = true,
+		.lease_proof = !f->unwatched,
 		.run = run,
 		.changed = on_changed,
 		.arg = f,
@@ -335,6 +339,134 @@ static void a_run_goes_on_after_a_restart_of_the_service(void **state)
 	assert_int_equal(f->kills, 0);
 }
 
+static bool back(struct fixture *f)
+{
+	return role_table_node(member_roles(f->member), 1)->state == ROLE_NODE_UP;
+}
+
+/* Declared lost while its service was away: it says itself that it is the same run. */
+static void a_lost_node_that_comes_back_with_its_run_is_let_back(void **state)
+{
+	struct fixture *f = *state;
+	const struct role_cmd lost = {.verb = ROLE_CMD_LOST, .at = {.node = 1, .inc = 1}};
+	struct ha_run run;
+
+	begin(f);
+	run = (struct ha_run){
+		.inc = f->inc, .since_ns = f->lease.since_ns, .lease_ns = f->lease.lease_ns};
+	ha_destroy(f->ha);
+	f->ha = NULL;
+	assert_int_equal(member_propose_role(f->member, &lost, TIMEOUT_NS, on_done, f), 0);
+	loop_run(f->loop);
+	assert_int_equal(f->last.status, 0);
+	assert_false(back(f));
+	assert_int_equal(open_ha(f, run, NULL), 0);
+	run_until(f, back);
+	assert_int_equal(f->inc, 1);
+	assert_int_equal(role_table_node(member_roles(f->member), 1)->inc, 1);
+}
+
+static bool ten_rounds(struct fixture *f)
+{
+	return ++f->rounds == 10;
+}
+
+/* The service is back before its database is: what that says may be old. */
+static void nothing_is_done_by_tables_that_may_be_old(void **state)
+{
+	struct fixture *f = *state;
+	const struct member_cfg cfg = {.loop = f->loop,
+	                               .path = f->path,
+	                               .nodeid = 1,
+	                               .group = "ha-test-nobody",
+	                               .changed = on_member,
+	                               .arg = f};
+	struct ha_run run;
+	uint32_t id;
+
+	begin(f);
+	id = web1(f)->id;
+	assert_int_equal(ha_want(f->ha, id, true), 0);
+	run_until(f, online);
+	define(f, "web2");
+	run = (struct ha_run){
+		.inc = f->inc, .since_ns = f->lease.since_ns, .lease_ns = f->lease.lease_ns};
+	ha_destroy(f->ha);
+	f->ha = NULL;
+	member_close(f->member);
+	assert_int_equal(member_open(&cfg, &f->member, NULL), 0);
+	/* Since then it was started anew, and web1 went: the table does not know yet. */
+	assert_int_equal(open_ha(f, run, NULL), 0);
+	ha_adopt(f->ha, id, f->token + 1);
+	assert_false(ha_synced(f->ha));
+	run_until(f, ten_rounds);
+	assert_int_equal(f->starts, 1);
+	assert_int_equal(f->kills, 0);
+	assert_false(ha_synced(f->ha));
+}
+
+static bool unproven(struct fixture *f)
+{
+	return !role_table_node(member_roles(f->member), 1)->lease_proof;
+}
+
+static bool proven(struct fixture *f)
+{
+	return !unproven(f);
+}
+
+/* The service was started again without the watchdog that the run joined with; then with it. */
+static void a_run_that_goes_on_says_what_its_silence_is_worth_now(void **state)
+{
+	struct fixture *f = *state;
+	struct ha_run run;
+
+	begin(f);
+	assert_true(proven(f));
+	run = (struct ha_run){
+		.inc = f->inc, .since_ns = f->lease.since_ns, .lease_ns = f->lease.lease_ns};
+	ha_destroy(f->ha);
+	f->unwatched = true;
+	assert_int_equal(open_ha(f, run, NULL), 0);
+	run_until(f, unproven);
+	ha_set_lease_proof(f->ha, true);
+	run_until(f, proven);
+	assert_int_equal(role_table_node(member_roles(f->member), 1)->inc, 1);
+}
+
+/* A watchdog that goes, and is back before the log knows that it went. */
+static bool flipped(struct fixture *f)
+{
+	uint64_t sent = ha_agent(f->ha)->node.seq;
+	uint64_t known = role_table_node(member_roles(f->member), 1)->renew_seq;
+
+	if (f->flip == 0) {
+		ha_set_lease_proof(f->ha, false);
+		assert_false(ha_may_start(f->ha)); /* while the others count on it */
+		f->flip = sent;
+		f->flop = 0;
+	} else if (f->flop == 0 && sent > f->flip) {
+		if (unproven(f)) { /* it was quick: once more */
+			ha_set_lease_proof(f->ha, true);
+			f->flip = 0;
+		} else if (known < sent) {
+			ha_set_lease_proof(f->ha, true);
+			f->flop = sent;
+		}
+	}
+	return f->flop != 0 && known > f->flop;
+}
+
+static void each_renewal_says_what_silence_is_worth(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f);
+	assert_true(proven(f));
+	run_until(f, flipped);
+	assert_true(proven(f)); /* as the renewal said that was sent last */
+}
+
 static bool restarted(struct fixture *f)
 {
 	return f->inc == 2 && web1(f)->state == ROLE_ONLINE;
@@ -425,6 +557,10 @@ int main(void)
 		TEST(a_vm_is_started_again_until_it_is_wanted_off),
 		TEST(a_guest_that_shuts_down_stays_off),
 		TEST(a_run_goes_on_after_a_restart_of_the_service),
+		TEST(a_lost_node_that_comes_back_with_its_run_is_let_back),
+		TEST(nothing_is_done_by_tables_that_may_be_old),
+		TEST(a_run_that_goes_on_says_what_its_silence_is_worth_now),
+		TEST(each_renewal_says_what_silence_is_worth),
 		TEST(a_run_that_is_forgotten_ends_with_the_next),
 		TEST(an_outdated_run_kills_what_it_has),
 		TEST(bad_configurations_are_refused),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "cluster/place/place.h"
 #include "cluster/role/role_table.h"
 #include "cluster/timing/timing.h"
 #include "tests/lib/test.h"
@@ -139,6 +140,40 @@ static void storms_are_held_back_and_dependencies_kept(void **state)
 	}
 }
 
+/* The start of @id among what is proposed now, or NULL. */
+static const struct role_cmd *start_of(uint32_t id)
+{
+	for (uint32_t i = 0; i < out.cmd_count; i++) {
+		if (out.cmds[i].verb == ROLE_CMD_START && out.cmds[i].role == id) {
+			return &out.cmds[i];
+		}
+	}
+	return NULL;
+}
+
+/* Role 2 never comes up: role 1 does not wait for it for ever. */
+static void patience_with_others_ends(void **state)
+{
+	char text[600];
+
+	(void)state;
+	step();
+	commit();
+	step();
+	assert_int_equal(out.cmds[0].role, 2);
+	lead_explain(lead, 1, &view, now_ns, now_ns / 1000000, text, sizeof(text));
+	assert_non_null(strstr(text, "it starts after"));
+	assert_null(start_of(1));
+	now_ns += LEAD_AFTER_MS * 1000000ull - S;
+	step();
+	assert_null(start_of(1));
+	now_ns += 2 * S;
+	step();
+	assert_non_null(start_of(1));
+	lead_explain(lead, 1, &view, now_ns, now_ns / 1000000, text, sizeof(text));
+	assert_null(strstr(text, "it starts after"));
+}
+
 static void a_lost_node_is_fenced_only_if_vms_wait_for_it(void **state)
 {
 	(void)state;
@@ -193,23 +228,65 @@ static void a_lease_proof_comes_when_slots_stand_still_or_are_sentenced(void **s
 	assert_int_equal(out.cmds[0].arg[0], ROLE_PROOF_LEASE);
 }
 
-static void a_sentence_bounds_what_a_slot_can_prolong(void **state)
+/* Until it is fenced. Returns the action of that kind. */
+static struct lead_fence lose_n2(enum fence_do what)
 {
-	struct lead_fence verdict = {{0}, {0}};
+	struct lead_fence found = {.at = {0}};
 
-	(void)state;
-	settle();
 	view.members = 0x5;
 	for (uint32_t i = 0; i < 3; i++) {
 		step();
 		for (uint32_t f = 0; f < out.fence_count; f++) {
-			if (out.fences[f].action.what == FENCE_VERDICT) {
-				verdict = out.fences[f];
+			if (out.fences[f].action.what == what) {
+				found = out.fences[f];
 			}
 		}
 		commit();
 	}
-	assert_int_equal(verdict.at.node, 2);
+	assert_int_equal(found.at.node, 2);
+	return found;
+}
+
+/* The answer of a fence agent that an earlier time as the leader began, and of which the number is
+ * one that is waited for again. */
+static void an_answer_counts_for_the_case_that_asked(void **state)
+{
+	struct lead_fence old;
+	struct lead_fence now = {.at = {0}};
+
+	(void)state;
+	settle();
+	view.devices[1][0] = 1;
+	old = lose_n2(FENCE_OFF);
+	lead_begin(lead, now_ns);
+	lead_fenced(lead, &old, 0, now_ns);
+	step();
+	for (uint32_t f = 0; f < out.fence_count; f++) {
+		if (out.fences[f].action.what == FENCE_OFF) {
+			now = out.fences[f];
+		}
+	}
+	assert_int_equal(now.at.node, 2);
+	assert_int_equal(now.action.number, old.action.number);
+	lead_fenced(lead, &old, 0, now_ns);
+	now_ns += 5 * S;
+	step();
+	assert_int_equal(out.cmd_count, 0);
+	lead_fenced(lead, &now, 0, now_ns);
+	now_ns += 5 * S;
+	step();
+	assert_int_equal(out.cmd_count, 1);
+	assert_int_equal(out.cmds[0].verb, ROLE_CMD_FENCED);
+	assert_int_equal(out.cmds[0].arg[0], ROLE_PROOF_POWER);
+}
+
+static void a_sentence_bounds_what_a_slot_can_prolong(void **state)
+{
+	struct lead_fence verdict;
+
+	(void)state;
+	settle();
+	verdict = lose_n2(FENCE_VERDICT);
 	lead_fenced(lead, &verdict, 0, now_ns);
 	uint64_t end_ns = now_ns + timing.quiet_ns;
 
@@ -230,15 +307,9 @@ static void a_sentence_does_not_make_an_old_observation_good(void **state)
 	(void)state;
 	settle();
 	now_ns += 100 * S; /* nobody reached the volume meanwhile */
-	view.members = 0x5;
-	for (uint32_t i = 0; i < 3; i++) {
-		step();
-		commit();
-	}
-	assert_int_equal(role(1)->state, ROLE_FENCING);
-	struct lead_fence verdict = {.at = {2, 1},
-	                             .action = {.what = FENCE_VERDICT, .volume = 1, .number = 1}};
+	struct lead_fence verdict = lose_n2(FENCE_VERDICT);
 
+	assert_int_equal(role(1)->state, ROLE_FENCING);
 	lead_fenced(lead, &verdict, 0, now_ns);
 	step();
 	assert_int_equal(out.cmd_count, 0);
@@ -282,6 +353,63 @@ static void a_drain_moves_all_and_then_says_so(void **state)
 	for (uint32_t id = 1; id <= ROLES; id++) {
 		assert_int_not_equal(role(id)->owner.node, 2);
 	}
+}
+
+static struct place_choice planned[ROLES + 1];
+
+static void on_plan(void *arg, const struct role *r, const struct place_choice *c)
+{
+	*(uint32_t *)arg += 1;
+	planned[r->id] = *c;
+}
+
+static void a_drain_tries_other_ways(void **state)
+{
+	struct role_cmd drain = {
+		.verb = ROLE_CMD_DRAIN, .epoch = 1, .at = {2, 1}, .arg = {ROLE_DRAIN_ACTIVE}};
+	struct lead_hint hints[ROLES] = {0};
+	uint32_t count = 0;
+	uint32_t victim = 0;
+
+	(void)state;
+	settle();
+	for (uint32_t id = 1; id <= ROLES && victim == 0; id++) {
+		victim = role(id)->owner.node == 2 ? id : 0;
+	}
+	assert_int_not_equal(victim, 0);
+	assert_int_equal(role_table_apply(table, &drain), 0);
+	view.drains[1] = (struct lead_drain){
+		.forced = true, .fallback = ROLE_FALLBACK_LEAVE, .moves = 6, .hold = true};
+	view.hints = hints;
+	step();
+	assert_int_equal(out.cmd_count, 0); /* something else goes first */
+	view.drains[1].hold = false;
+
+	/* A node that refused it is left out; with none left it stays, and the plan says why. */
+	hints[victim - 1].avoid = role_bit(1) | role_bit(3);
+	lead_plan_drain(lead, &view, 2, now_ns / 1000000, on_plan, &count);
+	assert_true(count > 1);
+	assert_int_equal(planned[victim].how, PLACE_BLOCKED);
+	assert_int_equal(planned[victim].out[PLACE_OUT_TRIED], role_bit(1) | role_bit(3));
+	step();
+	assert_int_equal(out.cmd_count, count - 1); /* as many at once as was said */
+	for (uint32_t i = 0; i < out.cmd_count; i++) {
+		assert_int_equal(out.cmds[i].verb, ROLE_CMD_MIGRATE);
+		assert_int_not_equal(out.cmds[i].role, victim);
+	}
+
+	/* Not alive: quickly, or by a shutdown, if that is allowed. */
+	hints[victim - 1] = (struct lead_hint){.no_live = true};
+	view.drains[1].fallback = ROLE_FALLBACK_QUICK;
+	lead_plan_drain(lead, &view, 2, now_ns / 1000000, on_plan, &count);
+	assert_int_equal(planned[victim].how, PLACE_QUICK);
+	view.drains[1].fallback = ROLE_FALLBACK_SHUTDOWN;
+	step();
+	assert_int_equal(out.cmd_count, 1);
+	assert_int_equal(out.cmds[0].verb, ROLE_CMD_RELOCATE);
+	assert_int_equal(out.cmds[0].role, victim);
+	commit();
+	assert_int_equal(role(victim)->state, ROLE_STOPPING);
 }
 
 static void people_learn_what_a_vm_waits_for(void **state)
@@ -329,18 +457,99 @@ static void memory_that_is_missing_is_an_error(void **state)
 	lead_destroy(NULL);
 }
 
+static bool says(enum role_verb verb)
+{
+	for (uint32_t i = 0; i < out.cmd_count; i++) {
+		if (out.cmds[i].verb == verb) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Its VMs have gone on elsewhere: nobody waits for it any more. */
+static void the_drain_of_a_node_that_died_ends(void **state)
+{
+	struct role_cmd drain = {
+		.verb = ROLE_CMD_DRAIN, .epoch = 1, .at = {2, 1}, .arg = {ROLE_DRAIN_ACTIVE}};
+	struct role_cmd fenced = {
+		.verb = ROLE_CMD_FENCED, .epoch = 1, .at = {2, 1}, .arg = {ROLE_PROOF_OPERATOR}};
+
+	(void)state;
+	settle();
+	(void)lose_n2(FENCE_VERDICT);
+	assert_int_equal(role_table_apply(table, &drain), 0);
+	now_ns += LEAD_AGAIN_NS;
+	step();
+	assert_false(says(ROLE_CMD_DRAIN)); /* it has VMs */
+	assert_int_equal(role_table_apply(table, &fenced), 0);
+	now_ns += LEAD_AGAIN_NS;
+	step();
+	assert_true(says(ROLE_CMD_DRAIN));
+	for (uint32_t i = 0; i < out.cmd_count; i++) {
+		int err = role_table_apply(table, &out.cmds[i]);
+
+		assert_true(err == 0 || out.cmds[i].verb != ROLE_CMD_DRAIN);
+	}
+	assert_int_equal(role_table_node(table, 2)->state, ROLE_NODE_DOWN);
+	assert_int_equal(role_table_node(table, 2)->drain, ROLE_DRAIN_DONE);
+}
+
+/* All that it could write or nothing, and the volumes of VMs are not all. */
+static void storage_proves_the_whole_node_or_nothing(void **state)
+{
+	struct lead_fence preempts[2];
+	uint32_t count = 0;
+
+	(void)state;
+	settle();
+	view.storage_whole = true;
+	view.preemptable = 0x3;
+	/* Somebody there writes elsewhere: no key is taken, and nothing is proven. */
+	(void)lose_n2(FENCE_VERDICT);
+	now_ns += S;
+	view.storage[1] = 0x3; /* it does not */
+	step();
+	for (uint32_t i = 0; i < out.fence_count; i++) {
+		if (out.fences[i].action.what == FENCE_PREEMPT) {
+			assert_in_range(count, 0, 1);
+			assert_int_equal(out.fences[i].action.number, 1); /* not before */
+			preempts[count++] = out.fences[i];
+		}
+	}
+	assert_int_equal(count, 2);
+	lead_fenced(lead, &preempts[0], FENCE_ABORTED, now_ns);
+	step();
+	assert_int_equal(out.cmd_count, 0);
+	lead_fenced(lead, &preempts[1], FENCE_ABORTED, now_ns);
+	step();
+	assert_int_equal(out.cmd_count, 1);
+	assert_int_equal(out.cmds[0].verb, ROLE_CMD_FENCED);
+	assert_int_equal(out.cmds[0].arg[0], ROLE_PROOF_STORAGE);
+	assert_int_equal(out.cmds[0].arg[1], 0x3);
+	lead_storage_changed(lead, 2); /* not with those keys: not proven any more */
+	now_ns += LEAD_AGAIN_NS;
+	step();
+	assert_int_equal(out.cmd_count, 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(storms_are_held_back_and_dependencies_kept),
+		T(patience_with_others_ends),
 		T(a_lost_node_is_fenced_only_if_vms_wait_for_it),
 		T(a_lease_proof_comes_when_slots_stand_still_or_are_sentenced),
+		T(an_answer_counts_for_the_case_that_asked),
 		T(a_sentence_bounds_what_a_slot_can_prolong),
 		T(a_sentence_does_not_make_an_old_observation_good),
 		T(a_drain_moves_all_and_then_says_so),
+		T(a_drain_tries_other_ways),
 		T(people_learn_what_a_vm_waits_for),
 		T(memory_that_is_missing_is_an_error),
+		T(the_drain_of_a_node_that_died_ends),
+		T(storage_proves_the_whole_node_or_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,7 +199,29 @@ static void a_change_of_the_length_leaves_no_gap(void **state)
 	lease_watch_seen(&w, &shorter, 1, 9000, 1 * S);
 	assert_int_equal(lease_rung(&l, &t, 10 * S), LEASE_OVER);
 	assert_false(lease_watch_over(&w, 10 * S));
-	assert_int_equal(lease_next_ns(&l, &t, 1 * S), 5 * S);
+	assert_int_equal(lease_next_ns(&l, &t, 1 * S), 1 * S + 4500 * MS);
+}
+
+/* Six times as long: what was sent before it still has its own rungs, none of them in the past. */
+static void a_much_longer_lease_takes_nothing_away(void **state)
+{
+	struct timing_cfg cfg;
+	struct timing longer;
+	struct lease l;
+
+	(void)state;
+	timing_default(&cfg);
+	cfg.lease_ms = 60000;
+	assert_int_equal(timing_init(&cfg, &longer, NULL), 0);
+	lease_init(&l);
+	assert_int_equal(lease_confirm(&l, lease_send(&l, &t, 1 * S)), 0);
+	for (uint64_t at = 1 * S; at < 13 * S; at += S / 2) {
+		assert_int_equal(lease_rung(&l, &longer, at), lease_rung(&l, &t, at));
+		assert_int_equal(lease_pettable(&l, &longer, at), lease_pettable(&l, &t, at));
+	}
+	assert_int_equal(lease_confirm(&l, lease_send(&l, &longer, 5 * S)), 0);
+	assert_int_equal(lease_rung(&l, &longer, 34 * S), LEASE_OK);
+	assert_int_equal(lease_rung(&l, &t, 11 * S), LEASE_PAUSE); /* and back: at once */
 }
 
 int main(void)
@@ -214,6 +236,7 @@ int main(void)
 		cmocka_unit_test(an_observer_never_concludes_too_early),
 		cmocka_unit_test(a_watch_moves_with_new_renewals_only),
 		cmocka_unit_test(a_change_of_the_length_leaves_no_gap),
+		cmocka_unit_test(a_much_longer_lease_takes_nothing_away),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

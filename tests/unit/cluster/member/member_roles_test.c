@@ -115,10 +115,12 @@ static int entry(struct node *n, const void *payload, size_t len)
 		.index = ++n->index, .epoch = 5, .payload = payload, .len = (uint32_t)len};
 	const struct db_entry d = {.index = n->index, .command = payload, .len = len};
 	struct db_result result = {0};
+	json_t *event = NULL;
 
 	member_roles_epoch(n->roles, e.epoch);
 	if (member_roles_is_cmd(payload, len)) {
-		result.status = member_roles_apply(n->roles, &e);
+		result.status = member_roles_apply(n->roles, &e, &event);
+		json_decref(event);
 	} else {
 		assert_int_equal(db_apply(n->db, &d, &db_sink, &result), 0);
 	}
@@ -192,6 +194,46 @@ static void run_web1(struct node *n)
 	                                              .token = role(n, "web1")->token,
 	                                              .at = at}),
 	                 0);
+}
+
+static void put_after(struct node *n, const char *name, const char *first, const char *second)
+{
+	json_t *doc = json_pack("{s:{s:i,s:i},s:{s:[s,s]}}", "definition", "memory_bytes", 64 << 20,
+	                        "cpus", 1, "ha", "after", first, second);
+	struct db_cmd cmd;
+
+	db_cmd_init(&cmd);
+	db_cmd_put(&cmd, DB_VM, name, doc);
+	json_decref(doc);
+	assert_int_equal(db_cmd_end(&cmd), 0);
+	assert_int_equal(entry(n, cmd.buf, cmd.len), 0);
+	db_cmd_fini(&cmd);
+}
+
+/* Names in documents, numbers in roles: whoever comes and goes, a number is never another VM's. */
+static void start_order_follows_names(void **state)
+{
+	struct node *n = *state;
+	uint32_t db1;
+
+	put_after(n, "web1", "db1", "dns");
+	assert_int_equal(role(n, "web1")->policy.after[0], 0); /* nobody is there yet */
+	put_doc(n, "dns", "low");
+	assert_int_equal(role(n, "web1")->policy.after[0], member_roles_find(n->roles, "dns"));
+	put_doc(n, "db1", "low");
+	db1 = member_roles_find(n->roles, "db1");
+	assert_int_equal(role(n, "web1")->policy.after[0], db1);
+	assert_int_equal(role(n, "web1")->policy.after[1], member_roles_find(n->roles, "dns"));
+	/* Its number is free, and somebody else's. */
+	del_doc(n, "db1");
+	assert_int_equal(role(n, "web1")->policy.after[0], member_roles_find(n->roles, "dns"));
+	assert_int_equal(role(n, "web1")->policy.after[1], 0);
+	put_doc(n, "other", "low");
+	assert_int_equal(member_roles_find(n->roles, "other"), db1);
+	assert_int_equal(role(n, "web1")->policy.after[1], 0);
+	put_after(n, "web1", "other", "web1"); /* not after itself */
+	assert_int_equal(role(n, "web1")->policy.after[0], db1);
+	assert_int_equal(role(n, "web1")->policy.after[1], 0);
 }
 
 static void documents_make_and_change_and_end_roles(void **state)
@@ -341,6 +383,7 @@ static void no_memory_for_a_role_stops_the_node(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(start_order_follows_names),
 		TEST(documents_make_and_change_and_end_roles),
 		TEST(a_role_that_runs_outlives_its_document_until_it_has_stopped),
 		TEST(commands_of_another_epoch_and_damaged_ones_do_nothing),

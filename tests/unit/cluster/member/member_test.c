@@ -12,6 +12,7 @@
 #include "base/errbuf.h"
 #include "base/fault.h"
 #include "base/loop.h"
+#include "cluster/rsm/store_sqlite.h"
 #include "tests/lib/test.h"
 #include "tests/lib/tree.h"
 
@@ -153,6 +154,43 @@ static void votes_change_one_at_a_time(void **state)
 	assert_int_equal(f->last.status, -EINVAL);
 }
 
+/* A new database begins with all that the program knows; an older one is raised to it. */
+static void the_level_is_raised_by_one_and_stays(void **state)
+{
+	struct fixture *f = *state;
+	struct view_config config = {.count = 1, .nodes = {{.nodeid = 1, .votes = 1}}};
+	struct rsm_mark mark = {.level = 1, .config = config};
+	struct rsm_sqlite_cfg cfg = {.path = f->path, .loop = f->loop, .mark = &mark};
+	struct rsm_store *store = NULL;
+	struct rsm_status s;
+
+	member_status(f->member, &s);
+	assert_int_equal(s.level, MEMBER_LEVEL);
+	member_close(f->member);
+	f->member = NULL;
+	(void)snprintf(f->path, sizeof(f->path), "%s/older.db", f->tree.root);
+	assert_int_equal(rsm_sqlite_open(&cfg, &store, NULL), 0);
+	rsm_sqlite_close(store);
+	assert_int_equal(open_member(f, NULL), 0);
+	loop_run(f->loop);
+	for (uint32_t level = 1; level < MEMBER_LEVEL; level++) {
+		member_status(f->member, &s);
+		assert_int_equal(s.level, level);
+		assert_int_equal(member_raise(f->member, TIMEOUT_NS, on_done, f), 0);
+		loop_run(f->loop);
+		assert_int_equal(f->outcome, RSM_DONE);
+		assert_int_equal(f->last.status, 0);
+	}
+	assert_int_equal(member_raise(f->member, TIMEOUT_NS, on_done, f), 0);
+	loop_run(f->loop);
+	assert_int_equal(f->last.status, -EOPNOTSUPP); /* this program knows no more */
+	member_close(f->member);
+	assert_int_equal(open_member(f, NULL), 0);
+	loop_run(f->loop);
+	member_status(f->member, &s);
+	assert_int_equal(s.level, MEMBER_LEVEL);
+}
+
 static void opening_survives_each_failed_allocation(void **state)
 {
 	struct fixture *f = *state;
@@ -183,6 +221,7 @@ int main(void)
 		TEST(a_stand_alone_host_writes_and_reads),
 		TEST(what_was_answered_is_there_after_a_restart),
 		TEST(votes_change_one_at_a_time),
+		TEST(the_level_is_raised_by_one_and_stays),
 		TEST(opening_survives_each_failed_allocation),
 	};
 

@@ -97,6 +97,27 @@ static void vms_of_a_group_are_kept_apart_if_that_is_possible(void **state)
 	assert_int_equal(sum.nowhere, 0);
 }
 
+static void a_node_without_its_volumes_is_no_place_where_nobody_helps_out(void **state)
+{
+	(void)state;
+	in.vm_count = 1;
+	vms[0].policy.volumes = 0x3;
+	nodes[0].paths = 0x1;
+	nodes[1].paths = 0x7;
+	nodes[2].paths = 0;
+	nodes[1].memory_bytes /= 2; /* the others would be better */
+	in.paths_hard = true;
+	run();
+	assert_int_equal(out[0].node, 2);
+	assert_int_equal(out[0].out[PLACE_OUT_PATH], 0x5);
+	nodes[1].paths = 0x2;
+	run();
+	assert_int_equal(sum.nowhere, 1);
+	in.paths_hard = false;
+	run();
+	assert_int_equal(sum.placed, 1);
+}
+
 static void important_ones_come_first_then_large_ones(void **state)
 {
 	(void)state;
@@ -169,6 +190,7 @@ int main(void)
 		T(a_direct_path_counts_more_than_a_wish),
 		T(a_restart_in_place_counts_more_than_preference),
 		T(vms_of_a_group_are_kept_apart_if_that_is_possible),
+		T(a_node_without_its_volumes_is_no_place_where_nobody_helps_out),
 		T(important_ones_come_first_then_large_ones),
 		T(memory_is_never_given_twice),
 		T(vcpus_are_spread_when_memory_is_equal),

@@ -151,6 +151,103 @@ static void a_patient_vm_waits_while_the_slots_of_its_node_move(void **state)
 	assert_int_equal(web()->until_ms, 0);
 }
 
+static void a_vm_that_prefers_waiting_waits_for_any_lost_node(void **state)
+{
+	struct role_policy p;
+
+	(void)state;
+	role_policy_default(&p);
+	p.volumes = ALL_VOLUMES;
+	p.resiliency_ms = 60000;
+	p.patient = true;
+	assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+	online_on(1);
+	must(ROLE_CMD_LOST, 0, 1, 0);
+	assert_int_equal(web()->state, ROLE_UNMONITORED);
+	assert_int_equal(web()->until_ms, clock_ms + 60000);
+	/* Its node is back as another run: that is a proof. */
+	must(ROLE_CMD_JOIN, 0, 1, 0);
+	assert_int_equal(web()->state, ROLE_RAISING);
+	assert_int_equal(web()->until_ms, 0);
+}
+
+static void a_person_ends_its_patience_before_any_proof(void **state)
+{
+	struct role_policy p;
+
+	(void)state;
+	role_policy_default(&p);
+	p.volumes = ALL_VOLUMES;
+	p.resiliency_ms = 60000;
+	p.patient = true;
+	assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+	for (uint32_t way = 0; way < 3; way++) {
+		online_on(1);
+		must(ROLE_CMD_LOST, 0, 1, 0);
+		assert_int_equal(web()->state, ROLE_UNMONITORED);
+		assert_int_equal(give(ROLE_CMD_EXPIRE, WEB, 0, 0, 0), -ESTALE);
+		if (way == 0) { /* it is started, or stopped, or the wish is taken back */
+			must(ROLE_CMD_WANT, WEB, 0, ROLE_WANT_ONLINE);
+		} else if (way == 1) {
+			must(ROLE_CMD_WANT, WEB, 0, ROLE_WANT_OFFLINE);
+		} else {
+			p.patient = false;
+			assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+		}
+		must(ROLE_CMD_EXPIRE, WEB, 0, 0);
+		assert_int_equal(web()->state, ROLE_FENCING);
+		must(ROLE_CMD_FENCING, 0, 1, 0);
+		must(ROLE_CMD_FENCED, 0, 1, ROLE_PROOF_POWER);
+		assert_int_equal(web()->state, way == 1 ? ROLE_OFFLINE : ROLE_RAISING);
+		assert_int_equal(web()->until_ms, 0);
+		must(ROLE_CMD_WANT, WEB, 0, ROLE_WANT_OFFLINE);
+		must(ROLE_CMD_JOIN, 0, 1, 0);
+		clock_ms += 3600000; /* another failure within a minute has a pause of its own */
+	}
+}
+
+/* Somebody else needs the node proven stopped. It waits on, for where it was. */
+static void patience_goes_beyond_a_proof(void **state)
+{
+	struct role_policy p;
+
+	(void)state;
+	role_policy_default(&p);
+	p.volumes = ALL_VOLUMES;
+	p.resiliency_ms = 60000;
+	p.patient = true;
+	assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+	for (uint32_t way = 0; way < 3; way++) {
+		online_on(1);
+		must(ROLE_CMD_LOST, 0, 1, 0);
+		clock_ms += 10000;
+		must(ROLE_CMD_FENCING, 0, 1, 0);
+		must(ROLE_CMD_FENCED, 0, 1, ROLE_PROOF_POWER);
+		assert_int_equal(web()->state, ROLE_RAISING);
+		assert_int_equal(web()->until_ms, clock_ms + 50000);
+		assert_int_equal(web()->in_place, 1);
+		acks();
+		assert_int_equal(web()->state, ROLE_PLACING);
+		assert_int_equal(web()->until_ms, clock_ms + 50000);
+		if (way == 0) { /* a person starts it */
+			must(ROLE_CMD_WANT, WEB, 0, ROLE_WANT_ONLINE);
+		} else if (way == 1) { /* a person takes the wish back */
+			p.patient = false;
+			assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+			p.patient = true;
+			assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+		} else { /* it is back */
+			must(ROLE_CMD_JOIN, 0, 1, 0);
+		}
+		assert_int_equal(web()->until_ms, 0);
+		must(ROLE_CMD_WANT, WEB, 0, ROLE_WANT_OFFLINE);
+		if (way != 2) {
+			must(ROLE_CMD_JOIN, 0, 1, 0);
+		}
+		clock_ms += 3600000; /* another failure within a minute has a pause of its own */
+	}
+}
+
 static void a_wish_to_stop_is_found_when_the_node_is_back_or_proven_stopped(void **state)
 {
 	(void)state;
@@ -301,6 +398,9 @@ int main(void)
 		T(joining_without_being_missed_is_a_proof_too),
 		T(a_node_that_is_soon_back_keeps_its_vms),
 		T(a_patient_vm_waits_while_the_slots_of_its_node_move),
+		T(a_person_ends_its_patience_before_any_proof),
+		T(a_vm_that_prefers_waiting_waits_for_any_lost_node),
+		T(patience_goes_beyond_a_proof),
 		T(a_wish_to_stop_is_found_when_the_node_is_back_or_proven_stopped),
 		T(priority_none_is_not_restarted),
 		T(three_losses_within_an_hour_are_a_quarantine),

@@ -80,6 +80,38 @@ static void the_bytes_are_as_the_format_says(void **state)
 	assert_int_equal(pairs[0].value[7], 2); /* its silence is a proof */
 }
 
+static void all_of_a_policy_comes_back(void **state)
+{
+	struct role_table *t;
+	struct role_policy p;
+	const struct role_policy *q;
+
+	(void)state;
+	role_policy_default(&p);
+	p.volumes = ALL_VOLUMES;
+	p.isolated_ok = false;
+	p.strict = p.patient = true;
+	p.resiliency_ms = 86400000;
+	p.after[0] = 7;
+	p.groups[3] = UINT32_MAX;
+	p.preferred[7] = ROLE_NODES_MAX;
+	assert_int_equal(role_table_set(table, WEB, &p, NULL), 0);
+	flush();
+	assert_int_equal(role_table_create(&t), 0);
+	for (uint32_t i = 0; i < pair_count; i++) {
+		assert_int_equal(role_table_load(t, pairs[i].key, ROLE_KEY_BYTES, pairs[i].value,
+		                                 pairs[i].len, NULL),
+		                 0);
+	}
+	q = &role_table_role(t, WEB)->policy;
+	assert_true(q->strict && q->patient && !q->isolated_ok);
+	assert_int_equal(q->resiliency_ms, 86400000);
+	assert_int_equal(q->after[0], 7);
+	assert_int_equal(q->groups[3], UINT32_MAX);
+	assert_int_equal(q->preferred[7], ROLE_NODES_MAX);
+	role_table_destroy(t);
+}
+
 /* What loads keeps the role's invariants; everything else is refused. */
 static void every_length_and_flipped_bit_is_refused_or_legal(void **state)
 {
@@ -156,6 +188,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(only_what_changed_is_handed_out),
 		T(the_bytes_are_as_the_format_says),
+		T(all_of_a_policy_comes_back),
 		T(every_length_and_flipped_bit_is_refused_or_legal),
 		T(a_pair_is_taken_once_and_memory_may_be_missing),
 	};

@@ -191,7 +191,9 @@ static void a_migration_hands_the_token_over_in_one_step(void **state)
 	assert_true(role_may_run(web(), (struct role_at){1, 1}));
 	assert_false(role_may_run(web(), (struct role_at){2, 1}));
 	assert_int_equal(give(ROLE_CMD_SWITCH, WEB, 3, 0, 0), -ESTALE); /* not there */
-	must(ROLE_CMD_SWITCH, WEB, 2, 0);
+	assert_int_equal(give(ROLE_CMD_SWITCH, WEB, 2, web()->since_ms + 1, 0),
+	                 -ESTALE); /* of another move */
+	must(ROLE_CMD_SWITCH, WEB, 2, web()->since_ms);
 	assert_int_equal(web()->state, ROLE_STARTING);
 	assert_int_equal(web()->token, 2);
 	assert_true(web()->incoming);
@@ -220,6 +222,48 @@ static void a_migration_whose_end_dies_leaves_one_owner(void **state)
 	must(ROLE_CMD_MIGRATE, WEB, 3, 0);
 	must(ROLE_CMD_MIGRATE_CANCEL, WEB, 0, 0);
 	assert_int_equal(web()->owner.node, 1);
+}
+
+static void a_vm_is_stopped_to_start_elsewhere(void **state)
+{
+	(void)state;
+	online_on(1);
+	must(ROLE_CMD_RELOCATE, WEB, 0, 0);
+	assert_int_equal(web()->state, ROLE_STOPPING);
+	assert_int_equal(web()->want, ROLE_WANT_ONLINE);
+	assert_int_equal(web()->owner.node, 1);
+	assert_int_equal(give(ROLE_CMD_RELOCATE, WEB, 0, 0, 0), -ESTALE);
+	must(ROLE_CMD_STOPPED, WEB, 1, ROLE_STOP_ASKED);
+	assert_int_equal(web()->state, ROLE_RAISING);
+	assert_int_equal(web()->token, 2);
+	acks();
+	must(ROLE_CMD_START, WEB, 2, 0);
+	must(ROLE_CMD_STARTED, WEB, 2, 0);
+	/* Somebody wants it off meanwhile: it stays off. */
+	must(ROLE_CMD_RELOCATE, WEB, 0, 0);
+	must(ROLE_CMD_WANT, WEB, 0, ROLE_WANT_OFFLINE);
+	must(ROLE_CMD_STOPPED, WEB, 2, ROLE_STOP_ASKED);
+	assert_int_equal(web()->state, ROLE_OFFLINE);
+}
+
+/* The owner's service was started again while it asked the guest to stop: for that one the guest
+ * has turned itself off. */
+static void a_guest_that_was_asked_to_stop_did_not_want_to_be_off(void **state)
+{
+	(void)state;
+	online_on(1);
+	must(ROLE_CMD_RELOCATE, WEB, 0, 0);
+	must(ROLE_CMD_STOPPED, WEB, 1, ROLE_STOP_GUEST);
+	assert_int_equal(web()->state, ROLE_RAISING);
+	assert_int_equal(web()->want, ROLE_WANT_ONLINE);
+	assert_int_equal(web()->token, 2);
+	acks();
+	must(ROLE_CMD_START, WEB, 2, 0);
+	must(ROLE_CMD_STARTED, WEB, 2, 0);
+	/* Not asked, it is what the guest wants. */
+	must(ROLE_CMD_STOPPED, WEB, 2, ROLE_STOP_GUEST);
+	assert_int_equal(web()->state, ROLE_OFFLINE);
+	assert_int_equal(web()->want, ROLE_WANT_OFFLINE);
 }
 
 static void one_line_says_where_it_is_and_why(void **state)
@@ -282,6 +326,8 @@ int main(void)
 		T(a_guest_that_shuts_down_stays_down),
 		T(a_migration_hands_the_token_over_in_one_step),
 		T(a_migration_whose_end_dies_leaves_one_owner),
+		T(a_vm_is_stopped_to_start_elsewhere),
+		T(a_guest_that_was_asked_to_stop_did_not_want_to_be_off),
 		T(one_line_says_where_it_is_and_why),
 		T(bad_policies_are_refused),
 	};

@@ -10,7 +10,7 @@
 #include "cluster/role/role_save.h"
 #include "tests/unit/cluster/role/role_test.h"
 
-#define ROLES 4u
+#define ROLES 5u
 #define STEPS 60000u
 
 static uint64_t seed = 1;
@@ -52,7 +52,7 @@ static struct role_cmd random_cmd(void)
 		ROLE_CMD_MIGRATE_CANCEL, ROLE_CMD_EXPIRE,       ROLE_CMD_ACK,     ROLE_CMD_START,
 		ROLE_CMD_LOST,           ROLE_CMD_BACK,         ROLE_CMD_FENCING, ROLE_CMD_FENCED,
 		ROLE_CMD_JOIN,           ROLE_CMD_LEAVE,        ROLE_CMD_DRAIN,   ROLE_CMD_RENEW,
-		ROLE_CMD_STARTED,
+		ROLE_CMD_STARTED,        ROLE_CMD_RELOCATE,
 	};
 	struct role_cmd cmd = {.verb = verbs[pick(ARRAY_LEN(verbs))]};
 
@@ -244,6 +244,8 @@ static void no_command_breaks_the_rule(void **state)
 	p.resiliency_ms = 5000;
 	p.possible = 0x5;
 	assert_int_equal(role_table_add(table, 4, "calm", &p, 0, NULL), 0);
+	p.patient = true;
+	assert_int_equal(role_table_add(table, 5, "waits", &p, 0, NULL), 0);
 	for (uint32_t i = 0; i < STEPS; i++) {
 		one_step(&applied);
 		role_table_flush(table, keep, NULL);

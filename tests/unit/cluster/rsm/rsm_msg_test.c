@@ -73,6 +73,7 @@ static size_t body_of(uint16_t type, uint8_t *out)
 		out[20] = (uint8_t)len;
 		return 24 + len + rsm_pair_put(&pair, out + 24 + len);
 	case FRAME_ACK:
+	case FRAME_EFFECTS:
 		return 24;
 	case FRAME_SUSPECT:
 		return 8;
@@ -83,8 +84,9 @@ static size_t body_of(uint16_t type, uint8_t *out)
 	}
 }
 
-static const uint16_t types[] = {FRAME_PROPOSE, FRAME_APPEND,  FRAME_ACK,      FRAME_SUSPECT,
-                                 FRAME_FETCH,   FRAME_ENTRIES, FRAME_NO_MATCH, FRAME_PAIRS};
+static const uint16_t types[] = {FRAME_PROPOSE, FRAME_APPEND,   FRAME_ACK,
+                                 FRAME_SUSPECT, FRAME_EFFECTS,  FRAME_FETCH,
+                                 FRAME_ENTRIES, FRAME_NO_MATCH, FRAME_PAIRS};
 
 static void each_message_is_read_back(void **state)
 {

@@ -99,19 +99,24 @@ static void machine_loaded(void *arg, uint64_t index)
 	(void)index;
 }
 
-static int start(struct fixture *f)
+static int start_as(struct fixture *f, uint32_t level_max, struct errbuf *eb)
 {
 	struct rsm_cfg cfg;
 
 	rsm_cfg_default(&cfg);
 	cfg.nodeid = 1;
-	cfg.level_max = 2;
+	cfg.level_max = level_max;
 	cfg.uuid = f->uuid;
 	cfg.incarnation.b[0] = ++f->life;
 	cfg.io = &f->io;
 	cfg.machine = &f->machine;
 	cfg.store = mem_store_rsm(f->store);
-	return rsm_create(&cfg, &f->rsm, NULL);
+	return rsm_create(&cfg, &f->rsm, eb);
+}
+
+static int start(struct fixture *f)
+{
+	return start_as(f, 2, NULL);
 }
 
 /* Disk and multicast until nothing is under way. */
@@ -303,6 +308,38 @@ static void a_proposal_without_an_answer_is_unknown(void **state)
 	assert_string_equal(status(f).why, "corosync has no quorum");
 }
 
+/* Its answer asks again, as callers that retry do. */
+static void on_cancelled(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
+{
+	struct fixture *f = arg;
+	const struct rsm_request q = {.type = RSM_NOP, .fn = on_cancelled, .arg = f};
+
+	assert_int_equal(outcome, RSM_UNKNOWN);
+	assert_int_equal(result->status, -ECANCELED);
+	assert_true(rsm_propose(f->rsm, &q) < 0);
+	f->unknown++;
+}
+
+static void who_still_waits_is_answered_when_it_ends(void **state)
+{
+	struct fixture *f = *state;
+	const struct rsm_request q = {.type = RSM_COMMAND,
+	                              .payload = "a",
+	                              .len = 1,
+	                              .deadline_ns = 1000000000ull,
+	                              .fn = on_cancelled,
+	                              .arg = f};
+
+	ring(f, 4);
+	for (uint32_t i = 0; i < RSM_SLOTS; i++) {
+		assert_int_equal(rsm_propose(f->rsm, &q), 0);
+		f->sent_count = 0;
+	}
+	rsm_destroy(f->rsm);
+	f->rsm = NULL;
+	assert_int_equal(f->unknown, RSM_SLOTS);
+}
+
 static void proposals_of_a_lost_epoch_are_sent_again(void **state)
 {
 	struct fixture *f = *state;
@@ -373,6 +410,49 @@ static void the_level_rises_one_by_one_if_all_can(void **state)
 	assert_int_equal(status(f).level, 2);
 }
 
+static void an_older_program_refuses_a_raised_level(void **state)
+{
+	struct fixture *f = *state;
+	struct errbuf eb = {{0}, {0}};
+	le32 level = le32_make(2);
+
+	ring(f, 4);
+	assert_int_equal(propose(f, RSM_LEVEL, &level, sizeof(level)), 0);
+	settle(f);
+	assert_int_equal(status(f).level, 2);
+	rsm_on_tick(f->rsm, 2000000000ull, 0); /* the level is in the state on the disk */
+	settle(f);
+	rsm_destroy(f->rsm);
+	f->rsm = NULL;
+	assert_int_equal(start_as(f, 1, &eb), -EPROTONOSUPPORT);
+	assert_null(f->rsm);
+	assert_non_null(strstr(eb.text, "level 2, this program knows 1"));
+	assert_non_null(strstr(eb.hint, "update this node"));
+	assert_int_equal(start_as(f, 2, NULL), 0);
+	assert_int_equal(status(f).level, 2);
+}
+
+/* The entry that raises the level is in the log, not yet in the state: nothing after it is
+ * applied. */
+static void an_older_program_that_missed_the_change_stops(void **state)
+{
+	struct fixture *f = *state;
+	le32 level = le32_make(2);
+
+	ring(f, 4);
+	assert_int_equal(propose(f, RSM_LEVEL, &level, sizeof(level)), 0);
+	settle(f);
+	rsm_destroy(f->rsm);
+	f->rsm = NULL;
+	mem_store_crash(f->store, false);
+	assert_int_equal(start_as(f, 1, NULL), 0);
+	assert_int_equal(status(f).level, 1);
+	ring(f, 8);
+	assert_int_equal(status(f).state, RSM_HALTED);
+	assert_non_null(strstr(status(f).why, "update this node"));
+	assert_int_equal(propose(f, RSM_COMMAND, "a", 1), -EIO);
+}
+
 static void a_failed_disk_stops_the_node(void **state)
 {
 	struct fixture *f = *state;
@@ -431,10 +511,13 @@ int main(void)
 		TEST(what_was_done_survives_a_crash),
 		TEST(a_repeated_request_is_applied_once),
 		TEST(a_proposal_without_an_answer_is_unknown),
+		TEST(who_still_waits_is_answered_when_it_ends),
 		TEST(proposals_of_a_lost_epoch_are_sent_again),
 		TEST(slots_are_limited),
 		TEST(configurations_change_by_one_vote),
 		TEST(the_level_rises_one_by_one_if_all_can),
+		TEST(an_older_program_refuses_a_raised_level),
+		TEST(an_older_program_that_missed_the_change_stops),
 		TEST(a_failed_disk_stops_the_node),
 		TEST(damaged_frames_are_counted_and_dropped),
 		TEST(opening_survives_each_failed_allocation),

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/errbuf.h"
@@ -319,6 +320,121 @@ static void rubbish_is_refused(void **state)
 	assert_non_null(strstr(eb.text, f->path));
 }
 
+static off_t size_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_size;
+}
+
+/* A page of a table in the middle: nobody has read it yet, and it is seen all the same. */
+static void a_damaged_page_is_refused_and_put_aside(void **state)
+{
+	struct fixture *f = *state;
+	struct errbuf eb = {{0}, {0}};
+	char value[2000];
+	char aside[136];
+	char key[8];
+	int fd;
+
+	memset(value, 'v', sizeof(value));
+	for (int i = 0; i < 100; i++) {
+		int len = snprintf(key, sizeof(key), "k%d", i);
+
+		assert_int_equal(
+			f->store->ops->put(f->store, key, (size_t)len, value, sizeof(value)), 0);
+	}
+	sync_now(f);
+	assert_int_equal(reopen(f, NULL), 0);
+	assert_int_equal(pairs(f), 100);
+	rsm_sqlite_close(f->store); /* the last one writes the log back */
+	f->store = NULL;
+	assert_true(size_of(f->path) > 30 * 4096);
+	fd = open(f->path, O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, value, 64, (off_t)20 * 4096), 64);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(reopen(f, &eb), -EBADMSG);
+	assert_non_null(strstr(eb.text, f->path));
+	assert_int_equal(rsm_sqlite_aside(f->path, 7, NULL), 0);
+	(void)snprintf(aside, sizeof(aside), "%s.damaged-7", f->path);
+	assert_true(size_of(aside) > 30 * 4096);
+	assert_int_equal(reopen(f, NULL), 0);
+	assert_int_equal(pairs(f), 0);
+}
+
+/* As they are when the power fails: the database and its log beside it. */
+static void copy_file(const char *from, const char *to)
+{
+	FILE *in = fopen(from, "rb");
+	FILE *out = fopen(to, "wb");
+	char buf[4096];
+	size_t n;
+
+	assert_non_null(in);
+	assert_non_null(out);
+	while ((n = fread(buf, 1, sizeof(buf), in)) != 0) {
+		assert_int_equal(fwrite(buf, 1, n, out), n);
+	}
+	assert_int_equal(fclose(in), 0);
+	assert_int_equal(fclose(out), 0);
+}
+
+#define WAL_ENTRIES 6u
+
+/* A bit of SQLite's log is wrong after a crash: what comes from there on is cut, at the end of a
+ * whole transaction; never is something else there than what was written. */
+static void a_flipped_bit_in_the_log_cuts_it(void **state)
+{
+	struct fixture *f = *state;
+	off_t ends[WAL_ENTRIES + 1] = {0};
+	char wal[128];
+	char crashed[128];
+	char crashed_wal[136];
+
+	(void)snprintf(wal, sizeof(wal), "%s-wal", f->path);
+	(void)snprintf(crashed, sizeof(crashed), "%s.crashed", f->path);
+	(void)snprintf(crashed_wal, sizeof(crashed_wal), "%s-wal", crashed);
+	ends[0] = size_of(wal);
+	for (uint64_t i = 1; i <= WAL_ENTRIES; i++) {
+		append(f, i);
+		sync_now(f);
+		ends[i] = size_of(wal);
+		assert_true(ends[i] > ends[i - 1]);
+	}
+	copy_file(f->path, crashed);
+	copy_file(wal, crashed_wal);
+	(void)snprintf(f->path, sizeof(f->path), "%s/other.db", f->tree.root);
+	for (uint64_t hit = 1; hit <= WAL_ENTRIES; hit++) {
+		char path_wal[128];
+		struct rsm_boot boot;
+		uint8_t byte;
+		int fd;
+
+		rsm_sqlite_close(f->store);
+		f->store = NULL;
+		(void)snprintf(path_wal, sizeof(path_wal), "%s-wal", f->path);
+		copy_file(crashed, f->path);
+		copy_file(crashed_wal, path_wal);
+		fd = open(path_wal, O_RDWR);
+		assert_true(fd >= 0);
+		off_t at = ends[hit - 1] + (ends[hit] - ends[hit - 1]) / 2;
+
+		assert_int_equal(pread(fd, &byte, 1, at), 1);
+		byte ^= 0x10;
+		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+		assert_int_equal(close(fd), 0);
+		assert_int_equal(reopen(f, NULL), 0);
+		f->store->ops->boot(f->store, &boot);
+		assert_int_equal(boot.last.index, hit - 1);
+		for (uint64_t i = 1; i < hit; i++) {
+			holds(f, i);
+		}
+		lacks(f, hit);
+	}
+}
+
 static void opening_survives_each_failed_allocation(void **state)
 {
 	struct fixture *f = *state;
@@ -352,6 +468,8 @@ int main(void)
 		TEST(a_snapshot_does_not_see_later_changes),
 		TEST(a_second_process_is_kept_out),
 		TEST(rubbish_is_refused),
+		TEST(a_damaged_page_is_refused_and_put_aside),
+		TEST(a_flipped_bit_in_the_log_cuts_it),
 		TEST(opening_survives_each_failed_allocation),
 	};
 

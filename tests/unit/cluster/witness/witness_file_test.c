@@ -68,19 +68,18 @@ static void a_folder_has_a_witness(void **state)
 {
 	const struct fixture *f = *state;
 	struct witness_place other = f->folder;
-	struct witness_tag last;
+	uint64_t seen = 0;
 
 	assert_int_equal(witness_file_check(&f->folder, NULL, NULL), -ENOENT);
 	assert_int_equal(witness_file_create(&f->folder, NULL), 0);
-	assert_int_equal(witness_file_check(&f->folder, &last, NULL), 0);
-	assert_int_equal(last.seq, 0);
+	assert_int_equal(witness_file_check(&f->folder, &seen, NULL), 0);
+	assert_int_equal(seen, 0);
 	assert_int_equal(vote(&f->folder, 1, 5), 0);
 	assert_int_equal(vote(&f->folder, 2, 5), -ESTALE);
 	assert_int_equal(vote(&f->folder, 2, 6), 0);
 	assert_int_equal(vote(&f->folder, 1, 6), -ESTALE);
-	assert_int_equal(witness_file_check(&f->folder, &last, NULL), 0);
-	assert_int_equal(last.seq, 2);
-	assert_int_equal(last.nodes[0], 2);
+	assert_int_equal(witness_file_check(&f->folder, &seen, NULL), 0);
+	assert_int_equal(seen, 2);
 	other.head.cluster.b[0] = 9;
 	assert_int_equal(witness_file_check(&other, NULL, NULL), -ESTALE);
 	assert_int_equal(vote(&other, 1, 9), -ESTALE);
@@ -123,10 +122,81 @@ static void what_is_on_a_disk_is_not_overwritten(void **state)
 	(void)close(fd);
 }
 
+/* The whole file, as a backup has it. */
+static void *keep(const char *path, size_t *len)
+{
+	FILE *file = fopen(path, "rb");
+	char *all = malloc(2 << 20);
+
+	assert_non_null(file);
+	assert_non_null(all);
+	*len = fread(all, 1, 2 << 20, file);
+	assert_int_equal(fclose(file), 0);
+	return all;
+}
+
+static void give_back(const char *path, const void *all, size_t len)
+{
+	FILE *file = fopen(path, "wb");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(all, 1, len, file), len);
+	assert_int_equal(fclose(file), 0);
+}
+
+static int vote_seen(const struct witness_place *place, uint32_t nodeid, uint64_t *seen,
+                     struct errbuf *eb)
+{
+	struct witness_claim c = {.id = {{0x77, (uint8_t)nodeid}},
+	                          .nodeid = nodeid,
+	                          .last_epoch = 5,
+	                          .epoch = 6,
+	                          .seen = *seen,
+	                          .synced = 1,
+	                          .count = 1,
+	                          .nodes = {nodeid}};
+	int err = witness_file_vote(place, &c, 10 * NS_PER_S, eb);
+
+	*seen = c.seen;
+	return err;
+}
+
+/* Without remembering, the copy would let node 2 in, which the tag that is gone had refused. */
+static void an_older_copy_is_no_witness(void **state)
+{
+	const struct fixture *f = *state;
+	struct errbuf eb = {0};
+	uint64_t one = 0;
+	uint64_t two = 0;
+	size_t len;
+
+	assert_int_equal(witness_file_create(&f->folder, NULL), 0);
+	void *backup = keep(f->file, &len);
+
+	assert_int_equal(vote_seen(&f->folder, 1, &one, NULL), 0);
+	assert_int_equal(one, 1);
+	assert_int_equal(vote_seen(&f->folder, 2, &two, NULL), -ESTALE);
+	assert_int_equal(two, 1); /* it was told no, and remembers why */
+	give_back(f->file, backup, len);
+	assert_int_equal(witness_file_check(&f->folder, &two, &eb), -ESTALE);
+	assert_non_null(strstr(eb.text, "older copy: its tag 0, but 1 was there"));
+	assert_int_equal(two, 1);
+	assert_int_equal(vote_seen(&f->folder, 2, &two, &eb), -ESTALE);
+	assert_non_null(strstr(eb.text, "older copy"));
+	assert_int_equal(vote_seen(&f->folder, 1, &one, NULL), -ESTALE); /* also not who had it */
+
+	uint64_t none = 0;
+
+	assert_int_equal(vote_seen(&f->folder, 2, &none, NULL),
+	                 0); /* who saw nothing cannot tell */
+	free(backup);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_folder_has_a_witness, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_older_copy_is_no_witness, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_on_a_disk_is_not_overwritten, setup,
 	                                        teardown),
 	};

@@ -95,6 +95,7 @@ static void step(struct world *w, struct trier *t)
 		t->over = true;
 		break;
 	case WITNESS_LOST:
+	case WITNESS_OLD:
 		t->over = true;
 		break;
 	}

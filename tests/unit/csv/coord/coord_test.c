@@ -356,6 +356,84 @@ static void a_file_is_opened_grown_written_and_cut(void **state)
 	assert_int_equal(stats.under_way, 0);
 }
 
+/* Of @node: a redirected request as csv_coord_may_io() sees it. */
+static int may_io(uint32_t node, enum csv_msg_type type, const struct csv_msg_io *io)
+{
+	struct csv_msg msg = {.type = type, .term = w.term, .request = 1, .io = *io};
+
+	return csv_coord_may_io(w.c, node, &msg);
+}
+
+static void redirected_requests_are_judged_by_run_lease_and_token(void **state)
+{
+	const struct open one = {1, 5, RW_ALONE, 0};
+	const struct open grow = {1, 5, 0, CSV_MSG_WRITE | CSV_MSG_ALLOCATE};
+	const struct open reader = {2, 7, CSV_LOCK_SHARE_MODE(CSV_LOCK_READ, CSV_LOCK_ALL), 0};
+	const struct open look = {2, 7, 0, 0};
+	struct csv_msg reply = {0};
+	struct csv_attr attr;
+	struct csv_msg_io io;
+	struct csv_msg token;
+
+	(void)state;
+	begin(NULL, 0);
+	assert_int_equal(hello(1, 11), 0);
+	attr = create("disk");
+	io = (struct csv_msg_io){.handle = 5, .lease = 1, .ino = attr.ino, .length_bytes = 4096};
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), -ESTALE); /* no such lease */
+	assert_int_equal(may_io(2, CSV_MSG_WRITE_DATA, &io), -EPROTO); /* no hello */
+	assert_int_equal(open_file(&one, &attr, &reply), 0);
+	assert_int_equal(layout(&grow, 1, 4, &reply), 0);
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), 0);
+	assert_int_equal(may_io(1, CSV_MSG_READ, &io), 0);
+	assert_int_equal(may_io(1, CSV_MSG_FLUSH, &(struct csv_msg_io){.handle = 5}), 0);
+	io.handle = 6;
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), -EBADF);
+	io.handle = 5;
+	io.ino++;
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), -EBADF);
+	io.ino--;
+	w.term++;
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), -ESTALE);
+	w.term--;
+
+	/* Another node's lease is not ours, and what is leased to be read is not written. */
+	assert_int_equal(hello(2, 12), 0);
+	assert_int_equal(may_io(2, CSV_MSG_READ, &io), -ESTALE);
+	assert_int_equal(open_file(&reader, &attr, &reply), 0);
+	assert_int_equal(layout(&look, 3, 4, &reply), 0);
+	io.handle = 7;
+	io.lease = 3;
+	assert_int_equal(may_io(2, CSV_MSG_READ, &io), 0);
+	assert_int_equal(may_io(2, CSV_MSG_WRITE_DATA, &io), -EACCES);
+
+	/* The file has a greater token now: who shows the old one is late. */
+	token = (struct csv_msg){
+		.type = CSV_MSG_OP,
+		.op = {.op = CSV_OP_SET_TOKEN,
+	               .ino = attr.ino,
+	               .generation = attr.generation,
+	               .token = 9,
+	               .now_ns = 1},
+	};
+	io.handle = 5;
+	io.lease = 1;
+	assert_int_equal(ask(2, &token, &reply), 0);
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), -ESTALE);
+	io.token = 9;
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), 0);
+
+	/* It is proven gone. */
+	assert_int_equal(csv_coord_run(w.c, 1), 11);
+	w.members.fenced[1] = 11;
+	csv_coord_set_members(w.c, &w.members, w.now);
+	assert_int_equal(csv_coord_run(w.c, 1), 0);
+	assert_int_equal(may_io(1, CSV_MSG_WRITE_DATA, &io), -EPROTO);
+	assert_int_equal(may_io(2, CSV_MSG_FLUSH, &(struct csv_msg_io){.handle = 7}), 0);
+	csv_coord_hand_over(w.c, 2);
+	assert_int_equal(may_io(2, CSV_MSG_FLUSH, &(struct csv_msg_io){.handle = 7}), -ESHUTDOWN);
+}
+
 static void share_modes_and_locks_keep_others_out(void **state)
 {
 	const struct open one = {1, 5, RW_ALONE, 0};
@@ -398,21 +476,77 @@ static void share_modes_and_locks_keep_others_out(void **state)
 	assert_null(heard(2));
 
 	/* It does not answer: the cluster has to. */
-	struct csv_coord_event event;
+	bool fence;
 
-	assert_false(csv_coord_next_event(w.c, &event));
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 0);
+	/* It could not be heard for so long. */
+	csv_coord_postpone(w.c, 5 * SEC);
 	w.now += 11 * SEC;
 	csv_coord_tick(w.c, w.now);
 	pump();
-	assert_true(csv_coord_next_event(w.c, &event));
-	assert_true(event.owner.node == 1 && event.owner.incarnation == 11);
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 0);
+	w.now += 5 * SEC;
+	csv_coord_tick(w.c, w.now);
+	pump();
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 11);
+	assert_true(fence);
+	assert_int_equal(csv_coord_waits_for(w.c, 2, &fence), 0);
+	assert_false(fence);
 	w.said_count = 0;
 	w.members.fenced[1] = 11;
 	csv_coord_set_members(w.c, &w.members, w.now);
 	pump();
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 0);
 	said = heard(2);
 	assert_true(said->type == CSV_MSG_REPLY && said->request == waits && said->status == 0);
 	assert_int_equal(open_file(&two, &attr, &reply), 0);
+}
+
+/* Late, but well: nobody has to be rid of it any more. */
+static void who_gives_back_or_comes_back_is_waited_for_no_longer(void **state)
+{
+	const struct csv_lock_owner holders[] = {{1, 11}, {2, 12}, {3, 10}};
+	const struct csv_msg lock = {
+		.type = CSV_MSG_LOCK,
+		.lock = {1, {7, 0}, 0, 100, CSV_LOCK_EX, CSV_LOCK_MODES, 0},
+	};
+	struct csv_msg m = lock;
+	bool fence;
+
+	(void)state;
+	begin(holders, 3);
+	assert_int_equal(hello(1, 11), 0);
+	assert_int_equal(number(1, CSV_MSG_RECLAIMED, 0), 0);
+	w.now += 4 * SEC;
+	csv_coord_tick(w.c, w.now);
+	assert_int_equal(csv_coord_waits_for(w.c, 3, &fence), 10);
+	assert_true(fence); /* no member: nobody expects it back */
+	w.members.fenced[3] = 10;
+	csv_coord_set_members(w.c, &w.members, w.now);
+	assert_int_equal(csv_coord_waits_for(w.c, 3, &fence), 0);
+	w.now += 40 * SEC;
+	csv_coord_tick(w.c, w.now);
+	assert_int_equal(csv_coord_waits_for(w.c, 2, &fence), 12);
+	assert_true(fence);
+	assert_int_equal(hello(2, 12), 0);
+	assert_int_equal(number(2, CSV_MSG_RECLAIMED, 0), 0);
+	assert_int_equal(csv_coord_waits_for(w.c, 2, &fence), 0);
+	assert_false(fence);
+	assert_int_equal(csv_coord_state(w.c, NULL), CSV_COORD_ACTIVE);
+
+	assert_int_equal(ask(1, &m, NULL), 0);
+	m = lock;
+	assert_int_equal(ask(2, &m, NULL), -EINPROGRESS);
+	for (uint32_t i = 0; i < 3; i++) {
+		w.now += 11 * SEC;
+		csv_coord_tick(w.c, w.now);
+		pump();
+	}
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 11);
+	assert_true(fence);
+	assert_int_equal(number(1, CSV_MSG_UNLOCK, 1), 0);
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 0);
+	assert_false(fence);
 }
 
 static void who_was_away_is_told_again(void **state)
@@ -476,7 +610,7 @@ static void after_a_change_what_was_held_is_claimed_again(void **state)
 	const struct open lease_again = {1, 5, 0, CSV_MSG_RECLAIM | CSV_MSG_WRITE};
 	const struct open other = {2, 6, RW_ALONE, CSV_MSG_RECLAIM};
 	const struct open new = {2, 6, RW_SHARED, 0};
-	struct csv_coord_event event;
+	bool fence;
 	struct csv_msg reply = {0};
 
 	(void)state;
@@ -523,9 +657,15 @@ static void after_a_change_what_was_held_is_claimed_again(void **state)
 	w.now += 4 * SEC;
 	assert_true(csv_coord_next_ns(w.c) < w.now);
 	csv_coord_tick(w.c, w.now);
-	assert_true(csv_coord_next_event(w.c, &event));
-	assert_int_equal(event.owner.node, 2);
-	assert_false(csv_coord_next_event(w.c, &event));
+	assert_int_equal(csv_coord_waits_for(w.c, 2, &fence), 12);
+	assert_false(fence); /* it is a member, and has some time */
+	assert_int_equal(csv_coord_waits_for(w.c, 1, &fence), 0);
+	w.now += 27 * SEC;
+	assert_true(csv_coord_next_ns(w.c) < w.now);
+	csv_coord_tick(w.c, w.now);
+	assert_int_equal(csv_coord_waits_for(w.c, 2, &fence), 12);
+	assert_true(fence);
+	assert_int_equal(csv_coord_next_ns(w.c), UINT64_MAX);
 	assert_int_equal(csv_coord_state(w.c, NULL), CSV_COORD_GRACE);
 	w.members.fenced[2] = 12;
 	w.members.run[2] = 13;
@@ -651,8 +791,12 @@ int main(void)
 	                                        teardown),
 		cmocka_unit_test_setup_teardown(a_file_is_opened_grown_written_and_cut, setup,
 	                                        teardown),
+		cmocka_unit_test_setup_teardown(
+			redirected_requests_are_judged_by_run_lease_and_token, setup, teardown),
 		cmocka_unit_test_setup_teardown(share_modes_and_locks_keep_others_out, setup,
 	                                        teardown),
+		cmocka_unit_test_setup_teardown(
+			who_gives_back_or_comes_back_is_waited_for_no_longer, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_was_away_is_told_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_node_gets_half_of_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(after_a_change_what_was_held_is_claimed_again,

@@ -180,6 +180,16 @@ static void ask_create(struct world *w, const char *name)
 	csv_volume_submit(v, &w->req);
 }
 
+static void ask_flush(struct world *w)
+{
+	w->answers = 0;
+	memset(&w->req, 0, sizeof(w->req));
+	w->req.fn = on_answer;
+	w->req.arg = w;
+	w->req.req.msg.type = CSV_MSG_FLUSH;
+	csv_volume_submit(csv_daemon_volume(w->daemon, "vol1"), &w->req);
+}
+
 static void on_stopped(void *arg)
 {
 	struct world *w = arg;
@@ -282,6 +292,37 @@ static void a_run_that_is_over_loses_its_requests_and_the_next_goes_on(void **st
 	world_fini(&w);
 }
 
+/* Asks for a flush that meets an I/O error; false: the error met I/O of the volume's own. */
+static bool flush_fails(struct world *w)
+{
+	run_until(w, direct);
+	fault_arm(FAULT_IO, 1);
+	ask_flush(w);
+	run_until(w, answered);
+	assert_int_equal(fault_hit(FAULT_IO), 1);
+	fault_arm(FAULT_IO, 0);
+	return w->result == -EIO;
+}
+
+/* A device that lost its cache says so once. */
+static void a_flush_for_another_that_fails_is_told(void **state)
+{
+	struct world w;
+	int tries = 1;
+
+	(void)state;
+	world_init(&w);
+	say(&w, 0, 5);
+	assert_int_equal(csv_daemon_set_members(w.daemon, w.members, NULL), 0);
+	while (!flush_fails(&w)) {
+		assert_true(++tries < 10);
+	}
+	ask_flush(&w);
+	run_until(&w, answered);
+	assert_int_equal(w.result, 0);
+	world_fini(&w);
+}
+
 static void members_that_make_no_sense_change_nothing(void **state)
 {
 	struct errbuf eb = {0};
@@ -294,6 +335,16 @@ static void members_that_make_no_sense_change_nothing(void **state)
 	assert_int_equal(csv_daemon_set_members(w.daemon, w.members, &eb), 0);
 	say(&w, 6, 5);
 	assert_int_equal(csv_daemon_set_members(w.daemon, w.members, &eb), -ESTALE);
+	/* Sent before, and late. */
+	say(&w, 7, 5);
+	w.members->volumes_count = 0;
+	w.members->index = 20;
+	assert_int_equal(csv_daemon_set_members(w.daemon, w.members, &eb), 0);
+	assert_int_equal(csv_daemon_set_members(w.daemon, w.members, &eb), 0);
+	say(&w, 7, 5);
+	w.members->index = 19;
+	assert_int_equal(csv_daemon_set_members(w.daemon, w.members, &eb), -ESTALE);
+	assert_true(gone(&w));
 	say(&w, 8, 5);
 	w.members->volumes[1] = w.members->volumes[0];
 	w.members->volumes_count = 2;
@@ -346,6 +397,7 @@ int main(void)
 		cmocka_unit_test(what_is_asked_for_too_early_waits_and_is_done),
 		cmocka_unit_test(another_volume_on_the_device_is_left_alone),
 		cmocka_unit_test(a_run_that_is_over_loses_its_requests_and_the_next_goes_on),
+		cmocka_unit_test(a_flush_for_another_that_fails_is_told),
 		cmocka_unit_test(members_that_make_no_sense_change_nothing),
 		cmocka_unit_test(no_memory_is_an_error_and_leaks_nothing),
 	};

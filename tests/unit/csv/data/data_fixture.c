@@ -38,11 +38,51 @@ uint64_t fix_device(uint64_t block)
 
 /* ---- provider ---- */
 
+static int fix_layout(struct fix *f, const struct csv_data_ask *ask, struct csv_layout_lease *out)
+{
+	uint64_t first = ask->file_bytes / 4096;
+	uint64_t last = first;
+
+	if (f->layout_err != 0) {
+		return f->layout_err;
+	}
+	*out = (struct csv_layout_lease){
+		.number = 1,
+		.expires_ns = UINT64_MAX,
+		.from_bytes = first * 4096,
+		.write = true,
+	};
+	while (last < FIX_BLOCKS && last * 4096 < ask->file_bytes + ask->len_bytes &&
+	       out->extents_count < CSV_LAYOUT_EXTENTS_MAX) {
+		if (f->blocks[last] == FIX_HOLE && ask->hole) {
+			f->blocks[last] = FIX_UNWRITTEN;
+		}
+		if (f->blocks[last] != FIX_HOLE) {
+			out->extents[out->extents_count++] = (struct csv_layout_extent){
+				.file_bytes = last * 4096,
+				.device_bytes = fix_device(last),
+				.length_bytes = 4096,
+				.unwritten = f->blocks[last] == FIX_UNWRITTEN,
+			};
+		}
+		last++;
+	}
+	out->to_bytes = last * 4096;
+	return 0;
+}
+
+/* What needs no room is looked up at once, and answered later: it may have changed since. */
 static void fix_ask(void *arg, struct csv_data_ask *ask)
 {
 	struct fix *f = arg;
+	struct csv_layout_lease *said = NULL;
 
 	CHECK(f->asks_count < FIX_ASKS);
+	if (ask->what == CSV_DATA_LAYOUT && !ask->hole && f->layout_err == 0) {
+		said = calloc(1, sizeof(*said));
+		CHECK(said != NULL && fix_layout(f, ask, said) == 0);
+	}
+	f->said[f->asks_count] = said;
 	f->asks[f->asks_count++] = ask;
 	if (f->closing && !f->deferred) {
 		f->deferred = true;
@@ -72,39 +112,6 @@ static const struct csv_data_ops fix_ops = {
 	.rights = fix_rights,
 	.event = fix_event,
 };
-
-static int fix_layout(struct fix *f, const struct csv_data_ask *ask, struct csv_layout_lease *out)
-{
-	uint64_t first = ask->file_bytes / 4096;
-	uint64_t last = first;
-
-	if (f->layout_err != 0) {
-		return f->layout_err;
-	}
-	*out = (struct csv_layout_lease){
-		.number = 1,
-		.expires_ns = UINT64_MAX,
-		.from_bytes = first * 4096,
-		.write = true,
-	};
-	while (last < FIX_BLOCKS && last * 4096 < ask->file_bytes + ask->len_bytes &&
-	       out->extents_count < CSV_LAYOUT_EXTENTS_MAX) {
-		if (f->blocks[last] == FIX_HOLE && ask->write) {
-			f->blocks[last] = FIX_UNWRITTEN;
-		}
-		if (f->blocks[last] != FIX_HOLE) {
-			out->extents[out->extents_count++] = (struct csv_layout_extent){
-				.file_bytes = last * 4096,
-				.device_bytes = fix_device(last),
-				.length_bytes = 4096,
-				.unwritten = f->blocks[last] == FIX_UNWRITTEN,
-			};
-		}
-		last++;
-	}
-	out->to_bytes = last * 4096;
-	return 0;
-}
 
 static int fix_convert(struct fix *f, const struct csv_data_ask *ask)
 {
@@ -147,6 +154,12 @@ static int fix_redirect(struct fix *f, const struct csv_data_ask *ask, bool mood
 	if (f->redirect_down) {
 		return -EHOSTUNREACH;
 	}
+	if (f->redirect_err != 0) {
+		int err = f->redirect_err;
+
+		f->redirect_err = 0;
+		return err;
+	}
 	if (moody) {
 		switch (fix_random(f) % 3) {
 		case 0:
@@ -162,18 +175,25 @@ static int fix_redirect(struct fix *f, const struct csv_data_ask *ask, bool mood
 	return 0;
 }
 
-static void fix_answer(struct fix *f, struct csv_data_ask *ask)
+static void fix_answer(struct fix *f, uint32_t index)
 {
 	static struct csv_layout_lease lease;
+	struct csv_data_ask *ask = f->asks[index];
+	struct csv_layout_lease *said = f->said[index];
 	bool moody = f->moody != 0 && fix_random(f) % f->moody == 0;
 	int err = 0;
 
+	f->asks_count--;
+	f->asks[index] = f->asks[f->asks_count];
+	f->said[index] = f->said[f->asks_count];
 	if (f->fenced) {
 		err = -ESTALE;
 	} else if (ask->what == CSV_DATA_REDIRECT) {
 		err = fix_redirect(f, ask, moody);
 	} else if (f->meta_down || moody) {
 		err = -EAGAIN;
+	} else if (said != NULL) {
+		lease = *said;
 	} else if (ask->what == CSV_DATA_LAYOUT) {
 		err = fix_layout(f, ask, &lease);
 	} else if (ask->what == CSV_DATA_CONVERT) {
@@ -181,7 +201,19 @@ static void fix_answer(struct fix *f, struct csv_data_ask *ask)
 	} else {
 		f->size_bytes = ask->file_bytes;
 	}
+	free(said);
 	csv_data_answer(ask, err, ask->what == CSV_DATA_LAYOUT && err == 0 ? &lease : NULL);
+}
+
+bool fix_answer_kind(struct fix *f, enum csv_data_what what)
+{
+	for (uint32_t i = 0; i < f->asks_count; i++) {
+		if (f->asks[i]->what == what) {
+			fix_answer(f, i);
+			return true;
+		}
+	}
+	return false;
 }
 
 void fix_pump(struct fix *f)
@@ -190,15 +222,12 @@ void fix_pump(struct fix *f)
 
 	/* One at a time: what is answered may ask again. */
 	for (; n > 0 && f->asks_count > 0; n--) {
-		uint32_t i = (uint32_t)(fix_random(f) % f->asks_count);
-		struct csv_data_ask *ask = f->asks[i];
-
-		f->asks[i] = f->asks[--f->asks_count];
-		fix_answer(f, ask);
+		fix_answer(f, (uint32_t)(fix_random(f) % f->asks_count));
 	}
 	/* All that comes back fails, one by one: the first tells the device. */
-	fault_arm(FAULT_IO, f->path_down ? 1 : 0);
+	fault_arm(FAULT_IO, f->path_down || f->flush_fails ? 1 : 0);
 	assert_true(uring_wait(f->ring, NS_PER_MS / 4) >= 0);
+	f->flush_fails = f->flush_fails && fault_hit(FAULT_IO) == 0;
 	fault_arm(FAULT_IO, 0);
 }
 
@@ -210,7 +239,7 @@ static void fix_deferred(struct uring_op *op, int32_t res, bool more)
 	(void)more;
 	f->deferred = false;
 	while (f->asks_count > 0) {
-		fix_answer(f, f->asks[--f->asks_count]);
+		fix_answer(f, f->asks_count - 1);
 	}
 }
 

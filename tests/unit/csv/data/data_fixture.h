@@ -40,11 +40,13 @@ struct fix {
 	uint64_t size_bytes;
 	bool meta_down;     /* answers -EAGAIN */
 	bool redirect_down; /* answers -EHOSTUNREACH */
+	int redirect_err;   /* answers this, once */
 	uint32_t moody;     /* one in so many asks is refused for now; 0 = none */
 	int layout_err;
 	bool fenced; /* answers -ESTALE */
 	bool hold;   /* answers nothing */
 	struct csv_data_ask *asks[FIX_ASKS];
+	struct csv_layout_lease *said[FIX_ASKS]; /* looked at when it was asked for; or NULL */
 	uint32_t asks_count;
 	bool done_ids[FIX_IDS]; /* operations that were carried out */
 	uint64_t executed;
@@ -56,6 +58,7 @@ struct fix {
 
 	/* The path to the LUN. */
 	bool path_down;
+	bool flush_fails; /* the next thing that comes back fails; then false */
 
 	enum csv_data_state state;
 	enum csv_data_reason reason;
@@ -73,6 +76,9 @@ int fix_close(struct fix *f);
 
 /* fix_device() - where a block of the file lies on the LUN [bytes]. */
 uint64_t fix_device(uint64_t block);
+
+/* fix_answer_kind() - one of that kind, although f->hold. Returns false: there is none. */
+bool fix_answer_kind(struct fix *f, enum csv_data_what what);
 
 /* fix_pump() - one step: answers, completions. */
 void fix_pump(struct fix *f);

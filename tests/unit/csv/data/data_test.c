@@ -112,6 +112,68 @@ static void a_write_with_fua_is_converted_too(void **state)
 	assert_int_equal(fix_close(f), 0);
 }
 
+/* The device may have lost what it had: that the next flush succeeds says nothing about it. */
+static void a_flush_that_failed_is_told(void **state)
+{
+	struct fix *f = *state;
+
+	open_usual(f);
+	memset(page, 7, 4096);
+	assert_int_equal(fix_io(f, BLK_WRITE, 0, page, 4096), 0);
+	f->flush_fails = true;
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), -EIO);
+	assert_int_equal(f->blocks[0], FIX_UNWRITTEN);
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(f->blocks[0], FIX_WRITTEN);
+	assert_int_equal(fix_close(f), 0);
+}
+
+static void recalled_fn(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static void a_flush_that_failed_unasked_is_told_to_the_next(void **state)
+{
+	struct fix *f = *state;
+	bool recalled = false;
+
+	open_usual(f);
+	memset(page, 7, 4096);
+	assert_int_equal(fix_io(f, BLK_WRITE, 0, page, 4096), 0);
+	f->flush_fails = true;
+	/* What is recalled is flushed first. */
+	assert_int_equal(csv_data_recall(f->blk, 0, FIX_FILE_BYTES, recalled_fn, &recalled), 0);
+	while (!recalled) {
+		fix_pump(f);
+	}
+	assert_false(f->flush_fails);
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), -EIO);
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(fix_close(f), 0);
+}
+
+static void it_is_idle_when_nothing_is_under_way(void **state)
+{
+	struct fix *f = *state;
+	struct fix_req flush = {.req = {.op = BLK_FLUSH}};
+
+	open_usual(f);
+	memset(page, 7, 4096);
+	assert_int_equal(fix_io(f, BLK_WRITE, 0, page, 4096), 0);
+	assert_true(csv_data_idle(f->blk));
+	f->hold = true;
+	fix_start(f, &flush);
+	while (f->asks_count == 0) {
+		fix_pump(f);
+		assert_false(csv_data_idle(f->blk));
+	}
+	f->hold = false;
+	assert_int_equal(fix_wait(f, &flush), 0);
+	assert_true(csv_data_idle(f->blk));
+	assert_int_equal(fix_close(f), 0);
+}
+
 static void closing_saves_what_was_not_flushed(void **state)
 {
 	struct fix *f = *state;
@@ -193,6 +255,7 @@ struct model {
 	struct fix *f;
 	uint8_t *expect;
 	uint32_t unit;
+	bool faults;
 	struct slot slots[DEPTH];
 };
 
@@ -235,7 +298,12 @@ static void model_finish(struct model *m, struct slot *s)
 {
 	const struct blk_req *req = &s->r.req;
 
-	assert_int_equal(fix_wait(m->f, &s->r), 0);
+	int err = fix_wait(m->f, &s->r);
+
+	/* A device whose flush fails says so; what was written is to be seen all the same. */
+	if (!m->faults || err != -EIO || (req->op != BLK_FLUSH && (req->flags & BLK_FUA) == 0)) {
+		assert_int_equal(err, 0);
+	}
 	s->busy = false;
 	if (req->op == BLK_READ) {
 		assert_memory_equal(s->iov[0].iov_base, m->expect + req->offset_bytes,
@@ -283,6 +351,7 @@ static void model_run(struct fix *f, uint32_t rounds, bool faults, uint32_t exte
 
 	assert_non_null(m);
 	m->f = f;
+	m->faults = faults;
 	m->expect = calloc(1, FIX_FILE_BYTES);
 	assert_non_null(m->expect);
 	cfg.extents_max = extents_max;
@@ -323,6 +392,10 @@ static void model_run(struct fix *f, uint32_t rounds, bool faults, uint32_t exte
 		free(m->slots[i].memory);
 	}
 	f->moody = 0;
+	if (faults) {
+		(void)fix_io(f, BLK_FLUSH, 0, NULL,
+		             0); /* may tell of one that nobody had asked for */
+	}
 	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), 0);
 	fix_seen(f, other);
 	assert_memory_equal(other, m->expect, FIX_FILE_BYTES);
@@ -383,6 +456,30 @@ static void a_lost_path_is_redirected_and_found_again(void **state)
 	pump_until(f, CSV_DATA_DIRECT);
 	assert_int_equal(fix_io(f, BLK_READ, 0, other, 65536), 0);
 	assert_memory_equal(page, other, 65536);
+	assert_int_equal(fix_close(f), 0);
+}
+
+static void what_the_other_nodes_device_says_is_told(void **state)
+{
+	struct fix *f = *state;
+
+	open_usual(f);
+	f->path_down = true;
+	memset(page, 2, 4096);
+	assert_int_equal(fix_io(f, BLK_WRITE, 0, page, 4096), 0);
+	assert_int_equal(f->state, CSV_DATA_REDIRECTED);
+	f->redirect_err = -ENOSPC;
+	assert_int_equal(fix_io(f, BLK_WRITE, 4096, page, 4096), -ENOSPC);
+	f->redirect_err = -EROFS;
+	assert_int_equal(fix_io(f, BLK_WRITE, 4096, page, 4096), -EROFS);
+	f->redirect_err = -EROFS;
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), -EROFS);
+	f->redirect_err = -EIO;
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), -EIO);
+	assert_int_equal(f->blocks[0], FIX_UNWRITTEN);
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(f->blocks[0], FIX_WRITTEN);
+	f->path_down = false;
 	assert_int_equal(fix_close(f), 0);
 }
 
@@ -472,6 +569,42 @@ static void what_hangs_sends_the_others_another_way(void **state)
 	assert_int_equal(fix_wait(f, &next), 0);
 	assert_int_equal(f->executed, 1);
 	assert_int_equal(fix_wait(f, &slow), 0);
+	assert_int_equal(fix_close(f), 0);
+}
+
+/* Others of this node wait for the device: who comes now does not. */
+static void where_others_hang_nothing_more_is_sent(void **state)
+{
+	struct fix *f = *state;
+
+	f->rights.hangs = true;
+	f->rights.redirect_until_ns = UINT64_MAX;
+	open_usual(f);
+	memset(page, 5, 65536);
+	assert_int_equal(fix_io(f, BLK_WRITE, 0, page, 65536), 0);
+	assert_int_equal(f->state, CSV_DATA_REDIRECTED);
+	assert_int_equal(f->reason, CSV_DATA_HANG);
+	assert_int_equal(stats_of(f).direct, 0);
+	assert_int_equal(fix_io(f, BLK_FLUSH, 0, NULL, 0), 0);
+	assert_true(f->executed != 0);
+
+	/* The device answers this one's trials; it waits for the others' word. */
+	for (int i = 0; i < 20; i++) {
+		data_tick(container_of(f->blk, struct csv_data, blk));
+		fix_pump(f);
+	}
+	assert_int_equal(f->state, CSV_DATA_REDIRECTED);
+	f->rights.hangs = false;
+	pump_until(f, CSV_DATA_DIRECT);
+	assert_int_equal(fix_io(f, BLK_READ, 0, other, 65536), 0);
+	assert_memory_equal(page, other, 65536);
+	assert_true(stats_of(f).direct != 0);
+
+	/* There is nobody to go through: it may as well be tried. */
+	f->rights.hangs = true;
+	f->rights.redirect_until_ns = 0;
+	assert_int_equal(fix_io(f, BLK_READ, 0, other, 65536), 0);
+	assert_int_equal(f->state, CSV_DATA_DIRECT);
 	assert_int_equal(fix_close(f), 0);
 }
 
@@ -584,6 +717,69 @@ static void a_write_in_doubt_is_not_overtaken_on_the_own_path(void **state)
 }
 
 /* ---- layouts ---- */
+
+/* The answer says how it was; what was converted meanwhile, and forgotten for lack of room, is not
+ * unwritten again. */
+static void an_old_answer_does_not_undo_a_conversion(void **state)
+{
+	struct fix *f = *state;
+	struct csv_data_cfg cfg = fix_cfg(f);
+	struct fix_req look = {.req = {.op = BLK_READ, .len_bytes = 4096, .iov_count = 1},
+	                       .iov = {other, 4096}};
+	struct fix_req flush = {.req = {.op = BLK_FLUSH}};
+	uint64_t at = 10 * 4096;
+
+	cfg.extents_max = 64;
+	fix_open(f, &cfg);
+	memset(page, 'x', 4096);
+	look.req.iov = &look.iov;
+	for (; stats_of(f).extents <= 52; at += 8192) {
+		assert_int_equal(fix_io(f, BLK_WRITE, at, page, 4096), 0);
+	}
+	f->hold = true;
+	fix_start(f, &look); /* of the first block: nothing is known there */
+	assert_int_equal(f->asks_count, 1);
+	fix_start(f, &flush);
+	while (flush.calls == 0) {
+		fix_pump(f);
+		(void)fix_answer_kind(f, CSV_DATA_CONVERT);
+	}
+	assert_int_equal(flush.result, 0);
+	assert_int_equal(f->asks_count, 1);
+	/* It needs room: what is written is forgotten. */
+	assert_int_equal(fix_io(f, BLK_WRITE, at - 4096, page, 4096), 0);
+	assert_true(fix_answer_kind(f, CSV_DATA_LAYOUT));
+	f->hold = false;
+	assert_int_equal(fix_wait(f, &look), 0);
+	assert_int_equal(other[0], 0);
+	for (uint64_t b = 10 * 4096; b < at; b += 8192) {
+		assert_int_equal(fix_io(f, BLK_READ, b, other, 4096), 0);
+		assert_memory_equal(other, page, 4096);
+	}
+	assert_int_equal(fix_close(f), 0);
+}
+
+/* Each write cuts what is unwritten in two. */
+static void small_writes_all_over_find_room(void **state)
+{
+	struct fix *f = *state;
+	struct csv_data_cfg cfg = fix_cfg(f);
+
+	cfg.extents_max = 64;
+	fix_open(f, &cfg);
+	memset(page, 'p', 4096);
+	for (uint64_t b = 0; b < 400; b += 2) {
+		assert_int_equal(fix_io(f, BLK_WRITE, b * 4096, page, 4096), 0);
+		assert_int_not_equal(f->state, CSV_DATA_PAUSED);
+	}
+	for (uint64_t b = 0; b < 400; b += 2) {
+		assert_int_equal(fix_io(f, BLK_READ, b * 4096, other, 4096), 0);
+		assert_memory_equal(other, page, 4096);
+		assert_int_equal(fix_io(f, BLK_READ, (b + 1) * 4096, other, 4096), 0);
+		assert_int_equal(other[0], 0);
+	}
+	assert_int_equal(fix_close(f), 0);
+}
 
 static void recalled(void *arg)
 {
@@ -723,12 +919,19 @@ int main(void)
 		CASE(what_was_never_written_is_zero),
 		CASE(a_flush_is_answered_after_the_conversion),
 		CASE(a_write_with_fua_is_converted_too),
+		CASE(a_flush_that_failed_is_told),
+		CASE(a_flush_that_failed_unasked_is_told_to_the_next),
+		CASE(it_is_idle_when_nothing_is_under_way),
 		CASE(closing_saves_what_was_not_flushed),
 		CASE(sectors_around_a_small_write_are_zero),
 		CASE(random_requests_agree_with_an_array),
 		CASE(they_do_so_when_little_is_remembered),
 		CASE(they_do_so_while_everything_fails_for_some_time),
+		CASE(an_old_answer_does_not_undo_a_conversion),
+		CASE(small_writes_all_over_find_room),
 		CASE(a_lost_path_is_redirected_and_found_again),
+		CASE(where_others_hang_nothing_more_is_sent),
+		CASE(what_the_other_nodes_device_says_is_told),
 		CASE(without_any_way_requests_wait_and_then_go_on),
 		CASE(patience_has_an_end),
 		CASE(what_hangs_sends_the_others_another_way),

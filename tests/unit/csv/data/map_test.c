@@ -110,7 +110,13 @@ static void random_changes_agree_with_a_table(void **state)
 				}
 				break;
 			case 1:
-				data_map_evict(&m);
+				if (next_random(&rng) % 2 == 0) {
+					data_map_evict(&m, false);
+				} else {
+					data_map_evict(&m, true);
+					model_turn(&want,
+					           &(struct turn){ALL, DATA_UNWRITTEN + 1, 0});
+				}
 				model_turn(&want, &(struct turn){ALL, DATA_WRITTEN + 1, 0});
 				model_turn(&want, &(struct turn){ALL, DATA_HOLE + 1, 0});
 				break;
@@ -163,7 +169,7 @@ static void a_full_map_refuses_and_stays_as_it_is(void **state)
 	e.len = 2 * 4096ull;
 	assert_int_equal(data_map_learn(&m, &e, 0), -ENOSPC);
 	assert_int_equal(m.count, 7);
-	data_map_evict(&m);
+	data_map_evict(&m, false);
 	assert_int_equal(m.count, 0);
 	assert_int_equal(m.bytes[DATA_WRITTEN], 0);
 	/* A split needs room, too. */

@@ -468,6 +468,51 @@ static void who_does_not_read_is_given_up(void **state)
 	world_fini(&w);
 }
 
+static void small_buffers(int fd)
+{
+	int bytes = 16384;
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
+}
+
+static bool all_arrived(const struct world *w)
+{
+	return w->client.got >= 2 && w->server.got >= 2;
+}
+
+/* More than sockets take, from both ends at once: neither waits for the other to read first. */
+static void both_may_send_much_at_once(void **state)
+{
+	static uint8_t data[CSV_MSG_DATA_MAX];
+	const struct csv_msg m = {
+		.type = CSV_MSG_REPLY,
+		.term = 1,
+		.request = 1,
+		.reply = {.parts = CSV_MSG_DATA},
+		.data = data,
+		.data_bytes = sizeof(data),
+	};
+	struct world w;
+	int next;
+
+	(void)state;
+	world_init(&w);
+	small_buffers(w.listen_fd); /* what is accepted has them, too */
+	next = fcntl(0, F_DUPFD_CLOEXEC, 0);
+	(void)close(next);
+	dial(&w, "n2"); /* its socket has the lowest number that is free */
+	small_buffers(next);
+	run_until(&w, both_ready);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(csv_link_send(w.client.link, &m), 0);
+		assert_int_equal(csv_link_send(w.server.link, &m), 0);
+	}
+	run_until(&w, all_arrived);
+	assert_false(w.client.closed || w.server.closed);
+	world_fini(&w);
+}
+
 static void what_was_said_before_the_end_arrives(void **state)
 {
 	struct world w;
@@ -540,6 +585,7 @@ int main(void)
 		cmocka_unit_test(bytes_without_tls_are_refused),
 		cmocka_unit_test(nobody_there_is_said),
 		cmocka_unit_test(who_does_not_read_is_given_up),
+		cmocka_unit_test(both_may_send_much_at_once),
 		cmocka_unit_test(what_was_said_before_the_end_arrives),
 		cmocka_unit_test(no_memory_is_an_error_and_leaks_nothing),
 	};

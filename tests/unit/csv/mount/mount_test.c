@@ -1,327 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/*
- * The mount behind a socket pair instead of /dev/fuse: the test is the kernel, and, for what a real
- * volume does not do of itself, the volume.
- */
+/* The mount: what it says to the kernel. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/fault.h"
-#include "base/guid.h"
 #include "base/loop.h"
-#include "base/uring.h"
-#include "csv/local/csv_local.h"
-#include "csv/mount/csv_mount.h"
+#include "base/shared_file.h"
 #include "tests/lib/test.h"
-
-#define VOLUME_BYTES (64ull << 20)
-#define MESSAGE_MAX (1u << 17)
-
-struct kernel {
-	char device[64];
-	struct loop *loop;
-	struct uring *ring;
-	struct loop_fd *watch;
-	struct loop_fd *replies;
-	struct csv_local *local;
-	struct csv_mount *mount;
-	int fd;
-	uint64_t unique;
-	uint64_t answered; /* the request that was waited for */
-	int error;
-	uint32_t len;
-	uint8_t reply[MESSAGE_MAX];
-	bool stopped;
-
-	/* The volume's own will. */
-	struct csv_mount_ask *held; /* not answered yet */
-	bool hold_open;
-	bool hold_convert;
-	uint32_t busy_opens; /* to be refused */
-	uint32_t opens;
-	uint32_t returns;
-};
-
-/* ---- the volume ---- */
-
-static int emit(void *arg, uint64_t block, const void *buf)
-{
-	const int *fd = arg;
-
-	return pwrite(*fd, buf, CSV_BLOCK_BYTES, (off_t)(block * CSV_BLOCK_BYTES)) < 0 ? -errno : 0;
-}
-
-static void make_volume(struct kernel *k)
-{
-	const struct csv_layout_cfg cfg = {.size_bytes = VOLUME_BYTES};
-	struct csv_super super = {.term = 1, .created_ns = 1, .label = "test"};
-	int fd;
-
-	(void)snprintf(k->device, sizeof(k->device), "/var/tmp/gw-csv-mount-XXXXXX");
-	fd = mkstemp(k->device);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)VOLUME_BYTES), 0);
-	guid_random(&super.volume);
-	assert_int_equal(csv_layout_make(&cfg, &super.layout, NULL), 0);
-	assert_int_equal(csv_meta_format(&super, 1, emit, &fd), 0);
-	assert_int_equal(close(fd), 0);
-}
-
-static void on_ask(void *arg, struct csv_mount_ask *ask)
-{
-	struct kernel *k = arg;
-
-	k->opens += ask->what == CSV_MOUNT_OPEN;
-	k->returns += ask->what == CSV_MOUNT_RETURN;
-	if (k->hold_convert && ask->what == CSV_MOUNT_OP && ask->op.type == CSV_OP_CONVERT) {
-		k->held = ask;
-		return;
-	}
-	if (ask->what == CSV_MOUNT_OPEN && (k->hold_open || k->busy_opens != 0)) {
-		k->held = ask;
-		return;
-	}
-	csv_local_ask(k->local, ask);
-}
-
-static void on_rights(void *arg, uint64_t ino, struct csv_data_rights *out)
-{
-	const struct kernel *k = arg;
-
-	csv_local_rights(k->local, ino, out);
-}
-
-static void on_stopped(void *arg)
-{
-	struct kernel *k = arg;
-
-	k->stopped = true;
-	loop_stop(k->loop);
-}
-
-static const struct csv_mount_ops ops = {
-	.ask = on_ask,
-	.rights = on_rights,
-	.stopped = on_stopped,
-};
-
-/* ---- the kernel ---- */
-
-static void completions(int fd, uint32_t events, void *arg)
-{
-	const struct kernel *k = arg;
-
-	(void)fd;
-	(void)events;
-	(void)uring_dispatch(k->ring);
-	assert_true(uring_submit(k->ring) >= 0);
-}
-
-static void on_reply(int fd, uint32_t events, void *arg)
-{
-	struct kernel *k = arg;
-	struct fuse_out_header head;
-	ssize_t n = recv(fd, k->reply, sizeof(k->reply), MSG_DONTWAIT);
-
-	(void)events;
-	if (n < (ssize_t)sizeof(head)) {
-		loop_fd_del(k->replies);
-		k->replies = NULL;
-		return;
-	}
-	memcpy(&head, k->reply, sizeof(head));
-	assert_int_equal(head.len, n);
-	k->answered = head.unique;
-	k->error = -head.error;
-	k->len = head.len - (uint32_t)sizeof(head);
-	memmove(k->reply, k->reply + sizeof(head), k->len);
-	loop_stop(k->loop);
-}
-
-static void send_request(struct kernel *k, uint32_t opcode, uint64_t node, const void *body,
-                         size_t len)
-{
-	struct fuse_in_header head = {
-		.len = (uint32_t)(sizeof(head) + len),
-		.opcode = opcode,
-		.unique = ++k->unique,
-		.nodeid = node,
-	};
-	struct iovec iov[2] = {{.iov_base = &head, .iov_len = sizeof(head)}, {.iov_len = len}};
-	uint8_t copy[MESSAGE_MAX];
-
-	if (len != 0) {
-		memcpy(copy, body, len);
-	}
-	iov[1].iov_base = copy;
-	assert_int_equal(writev(k->fd, iov, 2), head.len);
-}
-
-static void give_up(void *arg)
-{
-	(void)arg;
-	fail_msg("no answer");
-}
-
-static int wait_for(struct kernel *k, uint64_t unique)
-{
-	struct loop_timer *limit;
-
-	assert_int_equal(loop_timer_add(k->loop, 60 * NS_PER_S, give_up, k, &limit), 0);
-	while (k->answered != unique) {
-		loop_run(k->loop);
-	}
-	loop_timer_del(limit);
-	return k->error;
-}
-
-static int request(struct kernel *k, uint32_t opcode, uint64_t node, const void *body, size_t len)
-{
-	send_request(k, opcode, node, body, len);
-	return wait_for(k, k->unique);
-}
-
-/* Let happen what is under way. */
-static void turn(void *arg)
-{
-	loop_stop(arg);
-}
-
-static void spin(struct kernel *k, uint64_t ns)
-{
-	struct loop_timer *timer;
-
-	assert_int_equal(loop_timer_add(k->loop, ns, turn, k->loop, &timer), 0);
-	loop_run(k->loop);
-	loop_timer_del(timer);
-}
-
-static void start(struct kernel *k)
-{
-	const struct uring_cfg ring = {.entries = 64, .in_loop = true};
-	const struct fuse_init_in init = {.major = FUSE_KERNEL_VERSION,
-	                                  .minor = 31,
-	                                  .max_readahead = 1 << 17,
-	                                  .flags = FUSE_ASYNC_READ};
-	int pair[2];
-
-	memset(k, 0, sizeof(*k));
-	make_volume(k);
-	assert_int_equal(loop_create(&k->loop), 0);
-	assert_int_equal(uring_create(&ring, &k->ring, NULL), 0);
-
-	const struct csv_local_cfg local = {
-		.path = k->device, .ring = k->ring, .cache_blocks = CSV_META_CACHE_MIN};
-
-	assert_int_equal(csv_local_open(&local, &k->local, NULL), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(fcntl(pair[1], F_SETFL, O_NONBLOCK), 0);
-	k->fd = pair[0];
-
-	const struct csv_mount_cfg cfg = {
-		.path = "/",
-		.name = "test",
-		.loop = k->loop,
-		.ring = k->ring,
-		.ops = &ops,
-		.arg = k,
-		.device_fd = csv_local_fd(k->local),
-		.root_ino = csv_layout_root(&csv_local_super(k->local)->layout),
-		.fuse_fd = pair[1],
-		.patience_ns = 20 * NS_PER_MS,
-	};
-
-	assert_int_equal(csv_mount_create(&cfg, &k->mount, NULL), 0);
-	(void)close(pair[1]);
-	assert_int_equal(
-		loop_fd_add(k->loop, uring_fd(k->ring), LOOP_READ, completions, k, &k->watch), 0);
-	assert_int_equal(loop_fd_add(k->loop, k->fd, LOOP_READ, on_reply, k, &k->replies), 0);
-	assert_int_equal(request(k, FUSE_INIT, 0, &init, sizeof(init)), 0);
-}
-
-static void stop(struct kernel *k)
-{
-	csv_mount_stop(k->mount);
-	while (!k->stopped) {
-		loop_run(k->loop);
-	}
-	csv_mount_destroy(k->mount);
-	loop_fd_del(k->watch);
-	loop_fd_del(k->replies);
-	assert_int_equal(csv_local_close(k->local, NULL), 0);
-	(void)close(k->fd);
-	uring_destroy(k->ring);
-	loop_destroy(k->loop);
-	assert_int_equal(unlink(k->device), 0);
-}
-
-/* ---- files ---- */
-
-static uint64_t create(struct kernel *k, const char *name, uint64_t *fh)
-{
-	struct {
-		struct fuse_create_in in;
-		char name[32];
-	} body = {.in = {.flags = O_RDWR | O_CREAT, .mode = S_IFREG | 0600}};
-	struct fuse_entry_out entry;
-	struct fuse_open_out open;
-
-	(void)snprintf(body.name, sizeof(body.name), "%s", name);
-	assert_int_equal(request(k, FUSE_CREATE, 1, &body, sizeof(body.in) + strlen(name) + 1), 0);
-	memcpy(&entry, k->reply, sizeof(entry));
-	memcpy(&open, k->reply + sizeof(entry), sizeof(open));
-	*fh = open.fh;
-	return entry.nodeid;
-}
-
-static int write_file(struct kernel *k, uint64_t node, uint64_t fh, uint64_t at, const char *text)
-{
-	struct {
-		struct fuse_write_in in;
-		char text[64];
-	} body = {.in = {.fh = fh, .offset = at, .size = (uint32_t)strlen(text)}};
-
-	memcpy(body.text, text, strlen(text));
-	return request(k, FUSE_WRITE, node, &body, sizeof(body.in) + strlen(text));
-}
-
-static int read_file(struct kernel *k, uint64_t node, uint64_t fh, uint64_t at, uint32_t len)
-{
-	const struct fuse_read_in in = {.fh = fh, .offset = at, .size = len};
-
-	return request(k, FUSE_READ, node, &in, sizeof(in));
-}
-
-static int release(struct kernel *k, uint64_t node, uint64_t fh)
-{
-	const struct fuse_release_in in = {.fh = fh};
-
-	return request(k, FUSE_RELEASE, node, &in, sizeof(in));
-}
-
-static int open_file(struct kernel *k, uint64_t node, uint32_t flags, uint64_t *fh)
-{
-	const struct fuse_open_in in = {.flags = flags};
-	int err = request(k, FUSE_OPEN, node, &in, sizeof(in));
-	struct fuse_open_out out;
-
-	memcpy(&out, k->reply, sizeof(out));
-	*fh = out.fh;
-	return err;
-}
-
-/* ---- tests ---- */
+#include "tests/unit/csv/mount/kernel.h"
 
 static void files_are_written_and_read(void **state)
 {
@@ -416,6 +110,76 @@ static void an_open_that_somebody_is_in_the_way_of_is_tried_again(void **state)
 	stop(k);
 }
 
+/* In a move: two nodes have it open, one has the right to write. */
+static void the_right_to_write_may_be_taken_later_and_given_back(void **state)
+{
+	const struct fuse_fallocate_in alloc = {.fh = 3, .length = 4096};
+	struct kernel *k = *state;
+	uint64_t fh;
+	uint64_t later;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	assert_int_equal(release(k, node, fh), 0);
+	k->opens = 0;
+	assert_int_equal(open_file(k, node, O_RDWR | SHARED_FILE_LATER, &later), 0);
+	assert_int_equal(read_file(k, node, later, 0, 100), 0);
+	assert_int_equal(write_file(k, node, later, 0, "x"), EBADF);
+	assert_int_equal(request(k, FUSE_FALLOCATE, node, &alloc, sizeof(alloc)), EBADF);
+	assert_int_equal(ask_file(k, node, later, SHARED_FILE_IOC_YIELD), 0);
+	assert_int_equal(ask_file(k, node, later, 12345), ENOTTY);
+	assert_int_equal(ask_file(k, node, later + 9, SHARED_FILE_IOC_TAKE), EBADF);
+	assert_int_equal(k->opens, 1);
+
+	assert_int_equal(ask_file(k, node, later, SHARED_FILE_IOC_TAKE), 0);
+	assert_int_equal(ask_file(k, node, later, SHARED_FILE_IOC_TAKE), 0);
+	assert_int_equal(k->opens, 2);
+	assert_int_equal(write_file(k, node, later, 0, "mine"), 0);
+	assert_int_equal(ask_file(k, node, later, SHARED_FILE_IOC_YIELD), 0);
+	assert_int_equal(k->opens, 3); /* to be read */
+	assert_int_equal(write_file(k, node, later, 0, "x"), EBADF);
+	assert_int_equal(read_file(k, node, later, 0, 100), 0);
+	assert_memory_equal(k->reply, "mine", 4);
+
+	/* Another descriptor of this node is another matter. */
+	assert_int_equal(open_file(k, node, O_RDWR, &fh), 0);
+	assert_int_equal(write_file(k, node, fh, 0, "ours"), 0);
+	assert_int_equal(write_file(k, node, later, 0, "x"), EBADF);
+	assert_int_equal(release(k, node, fh), 0);
+	assert_int_equal(release(k, node, later), 0);
+	stop(k);
+}
+
+static void a_descriptor_that_is_closed_while_it_takes_the_right_leaves_nothing(void **state)
+{
+	struct kernel *k = *state;
+	struct csv_mount_ask *ask;
+	uint64_t fh;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	assert_int_equal(release(k, node, fh), 0);
+	assert_int_equal(open_file(k, node, O_RDWR | SHARED_FILE_LATER, &fh), 0);
+	k->hold_open = true;
+	send_request(k, FUSE_IOCTL, node,
+	             &(struct fuse_ioctl_in){.fh = fh, .cmd = SHARED_FILE_IOC_TAKE},
+	             sizeof(struct fuse_ioctl_in));
+	while (k->held == NULL) {
+		spin(k, NS_PER_MS);
+	}
+	assert_int_equal(ask_file(k, node, fh, SHARED_FILE_IOC_TAKE), EBUSY);
+	assert_int_equal(release(k, node, fh), 0);
+	k->hold_open = false;
+	ask = k->held;
+	k->held = NULL;
+	csv_mount_answer(ask, -EACCES, NULL);
+	spin(k, 10 * NS_PER_MS);
+	assert_int_equal(release(k, node, fh), EBADF);
+	stop(k);
+}
+
 static void who_waits_too_long_may_be_interrupted(void **state)
 {
 	struct kernel *k = *state;
@@ -477,6 +241,105 @@ static void leases_come_back_when_others_want_them(void **state)
 	stop(k);
 }
 
+static void forget_counts(struct kernel *k)
+{
+	k->layouts = 0;
+	k->returns = 0;
+	k->converts = 0;
+}
+
+static void is_there(struct kernel *k, uint64_t node, uint64_t fh, uint64_t at, const char *text)
+{
+	assert_int_equal(read_file(k, node, fh, at, (uint32_t)strlen(text)), 0);
+	assert_int_equal(k->len, strlen(text));
+	assert_memory_equal(k->reply, text, strlen(text));
+}
+
+/* What is given back has to be converted before, and all that is in flight waits for that. */
+static void writes_anywhere_need_one_lease(void **state)
+{
+	struct fuse_fallocate_in alloc = {.length = 40ull << 20};
+	struct kernel *k = *state;
+	uint64_t fh;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	alloc.fh = fh;
+	assert_int_equal(request(k, FUSE_FALLOCATE, node, &alloc, sizeof(alloc)), 0);
+	forget_counts(k);
+	for (uint64_t i = 0; i < 40; i++) {
+		assert_int_equal(write_file(k, node, fh, (i * 7 % 40) << 20, "somewhere"), 0);
+	}
+	assert_int_equal(k->layouts, 1);
+	assert_int_equal(k->returns, 0);
+	assert_int_equal(k->converts, 0);
+	is_there(k, node, fh, 17 << 20, "somewhere");
+	assert_int_equal(release(k, node, fh), 0);
+	stop(k);
+}
+
+static void leases_of_new_blocks_go_where_a_greater_one_is_held(void **state)
+{
+	const struct fuse_setattr_in size = {.valid = FATTR_SIZE, .size = 40ull << 20};
+	struct kernel *k = *state;
+	struct csv_mount_stats stats;
+	uint64_t fh;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	assert_int_equal(request(k, FUSE_SETATTR, node, &size, sizeof(size)), 0);
+	forget_counts(k);
+	for (uint64_t i = 0; i < 40; i++) {
+		assert_int_equal(write_file(k, node, fh, (i * 7 % 40) << 20, "new"), 0);
+	}
+	assert_int_equal(k->layouts, 1 + 40);
+	assert_int_equal(k->converts, 0);
+	csv_mount_get_stats(k->mount, &stats);
+	assert_true(stats.leases <= 24);
+	/* Where nothing is known it is leased as a whole, and the small ones go. */
+	assert_int_equal(release(k, node, fh), 0);
+	assert_int_equal(open_file(k, node, O_RDWR, &fh), 0);
+	for (uint64_t i = 0; i < 40; i++) {
+		is_there(k, node, fh, i << 20, "new");
+	}
+	csv_mount_get_stats(k->mount, &stats);
+	assert_int_equal(stats.leases, 1);
+	assert_int_equal(release(k, node, fh), 0);
+	stop(k);
+}
+
+/* More extents than a lease can name: it begins where it is needed. */
+static void a_crumbled_file_is_leased_from_there_on(void **state)
+{
+	struct fuse_fallocate_in alloc = {.length = 4ull << 20};
+	struct kernel *k = *state;
+	uint64_t fh;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	alloc.fh = fh;
+	assert_int_equal(request(k, FUSE_FALLOCATE, node, &alloc, sizeof(alloc)), 0);
+	for (uint64_t block = 0; block < 400; block += 2) {
+		assert_int_equal(write_file(k, node, fh, block * 4096, "crumb"), 0);
+	}
+	assert_int_equal(release(k, node, fh), 0);
+	assert_int_equal(open_file(k, node, O_RDWR, &fh), 0);
+	forget_counts(k);
+	assert_int_equal(write_file(k, node, fh, 399 * 4096, "last"), 0);
+	assert_int_equal(k->layouts, 2);
+	assert_int_equal(k->returns, 1);
+	assert_int_equal(write_file(k, node, fh, 1 * 4096, "first"), 0);
+	assert_int_equal(k->layouts, 3);
+	is_there(k, node, fh, 399 * 4096, "last");
+	is_there(k, node, fh, 398 * 4096, "crumb");
+	is_there(k, node, fh, 1 * 4096, "first");
+	assert_int_equal(release(k, node, fh), 0);
+	stop(k);
+}
+
 static void a_lost_handle_ends_what_uses_it(void **state)
 {
 	struct kernel *k = *state;
@@ -503,6 +366,38 @@ static void a_lost_handle_ends_what_uses_it(void **state)
 	assert_int_equal(write_file(k, node, fh, 0, "new"), 0);
 	assert_int_equal(read_file(k, node, fh, 0, 10), 0);
 	assert_int_equal(k->len, 3);
+	assert_int_equal(release(k, node, fh), 0);
+	stop(k);
+}
+
+/* Nobody is left to be told, but the handle is still ours, and others wait for it. */
+static void a_file_whose_last_flush_failed_is_closed_all_the_same(void **state)
+{
+	struct kernel *k = *state;
+	struct fuse_fallocate_in alloc = {.length = 8192};
+	struct csv_mount_stats stats;
+	uint32_t opens;
+	uint64_t fh;
+	uint64_t node;
+
+	start(k);
+	node = create(k, "file", &fh);
+	alloc.fh = fh;
+	assert_int_equal(request(k, FUSE_FALLOCATE, node, &alloc, sizeof(alloc)), 0);
+	assert_int_equal(write_file(k, node, fh, 0, "lost"), 0);
+	k->fail_convert = true;
+	assert_int_equal(release(k, node, fh), 0);
+	do {
+		spin(k, NS_PER_MS);
+		csv_mount_get_stats(k->mount, &stats);
+	} while (stats.files != 0);
+	assert_int_equal(k->closes, k->opens);
+	assert_true(k->returns != 0);
+	k->fail_convert = false;
+	opens = k->opens;
+	assert_int_equal(open_file(k, node, O_RDWR, &fh), 0);
+	assert_int_equal(k->opens, opens + 1);
+	assert_int_equal(write_file(k, node, fh, 0, "kept"), 0);
 	assert_int_equal(release(k, node, fh), 0);
 	stop(k);
 }
@@ -571,7 +466,7 @@ static void making_it_survives_lack_of_memory(void **state)
 		.name = "second",
 		.loop = k->loop,
 		.ring = k->ring,
-		.ops = &ops,
+		.ops = &kernel_ops,
 		.arg = k,
 		.device_fd = csv_local_fd(k->local),
 		.root_ino = 1,
@@ -652,9 +547,16 @@ int main(void)
 		cmocka_unit_test(files_are_written_and_read),
 		cmocka_unit_test(odd_requests_are_refused),
 		cmocka_unit_test(an_open_that_somebody_is_in_the_way_of_is_tried_again),
+		cmocka_unit_test(the_right_to_write_may_be_taken_later_and_given_back),
+		cmocka_unit_test(
+			a_descriptor_that_is_closed_while_it_takes_the_right_leaves_nothing),
 		cmocka_unit_test(who_waits_too_long_may_be_interrupted),
 		cmocka_unit_test(leases_come_back_when_others_want_them),
+		cmocka_unit_test(writes_anywhere_need_one_lease),
+		cmocka_unit_test(leases_of_new_blocks_go_where_a_greater_one_is_held),
+		cmocka_unit_test(a_crumbled_file_is_leased_from_there_on),
 		cmocka_unit_test(a_lost_handle_ends_what_uses_it),
+		cmocka_unit_test(a_file_whose_last_flush_failed_is_closed_all_the_same),
 		cmocka_unit_test(a_flush_waits_for_one_that_came_before),
 		cmocka_unit_test(stopping_with_open_files_saves_them),
 		cmocka_unit_test(making_it_survives_lack_of_memory),

@@ -269,6 +269,43 @@ static void a_guest_cannot_make_its_raw_disk_a_vhdx(void **state)
 	json_decref(disk);
 }
 
+static void images_of_others_are_named(void **state)
+{
+	struct place *p = *state;
+	json_t *disk;
+	int fd = open(at(p, "web.img"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "QFI\xfb", 4, 0), 4);
+	assert_int_equal(ftruncate(fd, MIB), 0);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(
+		run(p, DISK_CONVERT,
+	            json_pack("{s:s,s:s}", "path", at(p, "web.img"), "to", other(p, "b.vhdx")),
+	            NULL),
+		-EINVAL);
+	assert_non_null(strstr(p->eb.text, "qcow2"));
+	assert_non_null(strstr(p->eb.hint, "qemu-img convert"));
+	assert_int_equal(run(p, DISK_CONVERT,
+	                     json_pack("{s:s,s:s,s:s}", "path", at(p, "web.img"), "to",
+	                               other(p, "b.vhdx"), "from", "raw"),
+	                     &disk),
+	                 0);
+	json_decref(disk);
+	assert_int_equal(run(p, DISK_CREATE,
+	                     json_pack("{s:s,s:I}", "path", at(p, "new.qcow2"), "size_bytes",
+	                               (json_int_t)MIB),
+	                     NULL),
+	                 -EINVAL);
+	assert_non_null(strstr(p->eb.hint, ".vhdx"));
+	assert_int_equal(run(p, DISK_CREATE,
+	                     json_pack("{s:s,s:I,s:s}", "path", at(p, "new.qcow2"), "size_bytes",
+	                               (json_int_t)MIB, "format", "raw"),
+	                     &disk),
+	                 0);
+	json_decref(disk);
+}
+
 static void an_image_in_use_is_refused(void **state)
 {
 	struct place *p = *state;
@@ -546,6 +583,7 @@ int main(void)
 		TEST(nothing_is_overwritten),
 		TEST(what_makes_no_sense_is_refused_and_named),
 		TEST(a_guest_cannot_make_its_raw_disk_a_vhdx),
+		TEST(images_of_others_are_named),
 		TEST(an_image_in_use_is_refused),
 		TEST(what_is_interrupted_leaves_nothing),
 		TEST(what_a_crash_left_is_made_anew),

@@ -15,7 +15,7 @@ import time
 
 import pathlib
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 import gwlab_client  # noqa: E402
 import move_test  # noqa: E402
 from gwlab_client import wait_for  # noqa: E402

@@ -8,7 +8,7 @@ import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 import gwlab_client  # noqa: E402
 import vm_test  # noqa: E402
 from gwlab_client import wait_for  # noqa: E402
@@ -22,6 +22,8 @@ class Failover(gwlab_client.LabCase):
     """Three nodes. They are virtual machines, so that a watchdog proves nothing of them: --watchdog assume."""
 
     options = ("--nodes", "3", "--memory", "1536M", "--cpus", "1", "--lun", "64M")
+    nodes = NODES
+    detect = "3s"
 
     @classmethod
     def start(cls, node):
@@ -33,14 +35,14 @@ class Failover(gwlab_client.LabCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.files = vm_test.guest_files()
-        for node in NODES:
+        for node in cls.nodes:
             cls.start(node)
-        words = " ".join(f"--node {n}=10.77.1.{i},10.77.2.{i}" for i, n in enumerate(NODES, 1))
-        made = json.loads(cls.lab.sh("n1", f"godwit cluster create lab {words} --detect 3s --json", timeout=WAIT_S))
+        words = " ".join(f"--node {n}=10.77.1.{i},10.77.2.{i}" for i, n in enumerate(cls.nodes, 1))
+        made = json.loads(cls.lab.sh("n1", f"godwit cluster create lab {words} --detect {cls.detect} --json", timeout=WAIT_S))
         for one in made["invited"]:
             cls.lab.sh(one["name"], f"godwit node add {one['name']} --addr {','.join(one['addrs'])} "
                                     f"--token {one['token']}", timeout=WAIT_S)
-        wait_for("all nodes take VMs", lambda: cls.runs() == {n: ("up", 1) for n in NODES}, WAIT_S)
+        wait_for("all nodes take VMs", lambda: cls.runs() == {n: ("up", 1) for n in cls.nodes}, WAIT_S)
 
     @classmethod
     def runs(cls):

@@ -177,14 +177,23 @@ beside_end() {
 # among processes then (autogroup), nice means something within a session only: so it gets one of its own, a nice one.
 yielding() {
 	local status=0
+	yielding_pid='' yielding_over=''
 	renice -n 19 -p "$BASHPID" >/dev/null
+	trap 'yielding_over=1; yielding_stop' TERM INT HUP
 	# shellcheck disable=SC2016 # the inner shell expands it
 	setsid bash -c '[ ! -e /proc/self/autogroup ] || echo 19 >/proc/self/autogroup; exec "$@"' yielding "$@" &
 	yielding_pid=$!
-	trap 'kill -TERM -- "-$yielding_pid" 2>/dev/null || :' TERM INT HUP
+	[ -z "$yielding_over" ] || yielding_stop # the signal came before there was a number
 	wait "$yielding_pid" || status=$?
 	trap - TERM INT HUP
 	return $status
+}
+
+yielding_stop() { # ends the session, which may be about to begin
+	[ -n "$yielding_pid" ] || return 0
+	until kill -TERM -- "-$yielding_pid" 2>/dev/null || ! kill -0 "$yielding_pid" 2>/dev/null; do
+		sleep 0.01
+	done
 }
 
 stages_failed() { # names of the failed stages

@@ -39,6 +39,7 @@ struct raw_direct {
 
 	struct shared_direct_extent at[EXTENTS]; /* ascending, disjoint */
 	uint32_t count;
+	uint32_t flushing; /* flushes of the device, prepared or in flight */
 
 	struct list flying;  /* struct raw_req.track: on the device, oldest first */
 	struct list partial; /* struct raw_req.track: by the file, parts of blocks */
@@ -136,7 +137,13 @@ static void ext_add(struct raw_direct *d, const struct shared_direct_extent *e)
 
 /* ---- the end ---- */
 
-/* Nothing is in flight on the device. */
+/* Nothing is prepared for the device or in flight there: the descriptor can go. */
+static bool is_idle(const struct raw_direct *d)
+{
+	return list_empty(&d->flying) && d->flushing == 0;
+}
+
+/* It is idle. */
 static void direct_let_go(struct raw_direct *d)
 {
 	if (d->page != NULL) {
@@ -172,7 +179,7 @@ static void direct_over(struct raw_direct *d, const char *why)
 		/* Ends the poll, and tells the service. */
 		(void)shutdown(d->sock, SHUT_RDWR);
 	}
-	if (list_empty(&d->flying)) {
+	if (is_idle(d)) {
 		direct_let_go(d);
 	}
 }
@@ -316,7 +323,7 @@ static void direct_polled(struct uring_op *op, int32_t res, bool more)
 	(void)more;
 	d->polling = false;
 	if (d->over) {
-		if (list_empty(&d->flying)) {
+		if (is_idle(d)) {
 			direct_let_go(d);
 		}
 		return;
@@ -521,17 +528,36 @@ int32_t raw_direct_done(struct raw *raw, struct raw_req *r, int32_t res)
 	}
 	wake_waiting(raw, d);
 	direct_revoke_step(d);
-	if (d->over && list_empty(&d->flying)) {
+	if (d->over && is_idle(d)) {
 		direct_let_go(d);
 	}
 	return res;
 }
 
-int raw_direct_sync(struct raw *raw)
+int raw_direct_sync(struct raw *raw, struct raw_req *r)
 {
 	struct raw_direct *d = raw->direct;
 
-	return raw->file_seq == raw->synced_seq && is_ready(d) && may(d) ? d->device_fd : -1;
+	if (r->by_file || raw->file_seq != raw->synced_seq || !is_ready(d) || !may(d)) {
+		return 0;
+	}
+	if (uring_prep_fsync(raw->blk.ring, &r->op, d->device_fd, true) != 0) {
+		return -EAGAIN;
+	}
+	r->on_device = true;
+	d->flushing++;
+	return 1;
+}
+
+void raw_direct_synced(struct raw *raw)
+{
+	struct raw_direct *d = raw->direct;
+
+	CHECK(d->flushing != 0);
+	d->flushing--;
+	if (d->over && is_idle(d)) {
+		direct_let_go(d);
+	}
 }
 
 /* ---- by the file ---- */
@@ -659,7 +685,7 @@ void raw_direct_close(struct raw_direct *d, struct uring *ring)
 	if (d == NULL) {
 		return;
 	}
-	CHECK(list_empty(&d->flying) && list_empty(&d->partial) && list_empty(&d->waiting));
+	CHECK(is_idle(d) && list_empty(&d->partial) && list_empty(&d->waiting));
 	direct_over(d, "closed");
 	while (d->polling) {
 		CHECK(uring_wait(ring, UINT64_MAX) >= 0);

@@ -41,9 +41,13 @@ MUST_USE int raw_direct_start(struct raw *raw, struct raw_req *r);
  * (r->by_file is set). */
 int32_t raw_direct_done(struct raw *raw, struct raw_req *r, int32_t res);
 
-/* raw_direct_sync() - may a flush be one of the device alone? Returns its descriptor; -1: by the
- * file. */
-int raw_direct_sync(struct raw *raw);
+/*
+ * raw_direct_sync() - submit a flush of the device, if one of the device alone will do. Returns 1
+ * it is on its way; 0 by the file; -EAGAIN the ring is full.
+ * raw_direct_synced() - it has completed.
+ */
+MUST_USE int raw_direct_sync(struct raw *raw, struct raw_req *r);
+void raw_direct_synced(struct raw *raw);
 
 /*
  * raw_direct_enter() - a request that changes a part of a block goes by the file. Returns true;
@@ -61,7 +65,8 @@ void raw_direct_want(struct raw *raw, const struct raw_req *r);
  * raw_direct_drain() - before the calling thread waits for the service with something that takes
  * layouts away: nothing more is begun. Returns true if nothing is in flight; else @r is in a list
  * until that is so.
- * raw_direct_release() - after that: everything is given back. Blocks up to 2 s.
+ * raw_direct_release() - after that: everything is given back. Blocks up to 2 s; what other devices
+ * of the ring have prepared must have been submitted.
  */
 bool raw_direct_drain(struct raw *raw, struct raw_req *r);
 void raw_direct_release(struct raw *raw);

@@ -255,11 +255,13 @@ static int raw_next_direct(struct raw *raw, struct raw_req *r)
 
 static int raw_prep_sync(struct raw *raw, struct raw_req *r)
 {
-	int fd = raw->direct != NULL && !r->by_file ? raw_direct_sync(raw) : -1;
+	int ret = raw->direct != NULL ? raw_direct_sync(raw, r) : 0;
 
-	r->on_device = fd >= 0;
 	r->began_ns = raw->file_seq;
-	return uring_prep_fsync(raw->blk.ring, &r->op, fd >= 0 ? fd : raw->fd, true);
+	if (ret != 0) {
+		return ret > 0 ? 0 : ret;
+	}
+	return uring_prep_fsync(raw->blk.ring, &r->op, raw->fd, true);
 }
 
 static void raw_stall(struct raw *raw, struct raw_req *r)
@@ -474,6 +476,11 @@ static void raw_resize_now(struct raw *raw, struct raw_req *r)
 	if (!raw_direct_drain(raw, r)) {
 		return; /* another one has let things begin again */
 	}
+	/* Whoever looked at the time just now does not submit after all this waiting. */
+	if (uring_submit(raw->blk.ring) < 0) {
+		uring_defer(raw->blk.ring, &r->op, 0);
+		return;
+	}
 	raw_direct_release(raw);
 	err = raw_resize(raw, r->req->offset_bytes);
 	raw->file_seq++;
@@ -484,11 +491,8 @@ static void raw_resize_now(struct raw *raw, struct raw_req *r)
 	}
 }
 
-static void raw_sync_done(struct raw *raw, struct raw_req *r, int32_t res)
+static void raw_sync_done(struct raw *raw, struct raw_req *r, int32_t res, bool on_device)
 {
-	bool on_device = r->on_device;
-
-	r->on_device = false;
 	if (on_device && res < 0 && res != -EIO) {
 		r->by_file = true; /* about the way, not about what was written */
 		raw_next(raw, r);
@@ -508,9 +512,13 @@ static void raw_io_done(struct uring_op *op, int32_t res, bool more)
 {
 	struct raw_req *r = container_of(op, struct raw_req, op);
 	struct raw *raw = op->arg;
+	bool synced = r->on_device && r->phase == RAW_SYNC;
 
 	(void)more;
-	if (r->on_device && r->phase == RAW_DIRECT) {
+	if (synced) {
+		r->on_device = false;
+		raw_direct_synced(raw);
+	} else if (r->on_device) {
 		if (res >= 0 && fault_io() != 0) {
 			res = -EIO;
 		}
@@ -553,7 +561,7 @@ static void raw_io_done(struct uring_op *op, int32_t res, bool more)
 		raw_resize_now(raw, r);
 		return;
 	case RAW_SYNC:
-		raw_sync_done(raw, r, res);
+		raw_sync_done(raw, r, res, synced);
 		return;
 	}
 }

@@ -16,6 +16,7 @@ int raw_fixture_setup(void **state)
 	const struct uring_cfg cfg = {
 		.entries = place->entries,
 		.force_fallback = place->fallback,
+		.in_loop = place->in_loop,
 	};
 	struct raw_fixture *f = calloc(1, sizeof(*f));
 

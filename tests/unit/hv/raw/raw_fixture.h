@@ -25,6 +25,7 @@ struct raw_place {
 	const char *parent; /* a directory */
 	bool buffered;
 	bool fallback; /* the ring's backend */
+	bool in_loop;  /* see uring_cfg */
 	uint32_t entries;
 };
 

@@ -72,6 +72,9 @@ function(gw_test_properties name label timeout)
 	if(NOT timeout)
 		set(timeout 60)
 	endif()
+	if(NOT label STREQUAL "lab") # they run beside a lab, compilers and sanitizers
+		math(EXPR timeout "${timeout} * 3")
+	endif()
 	if(GW_SANITIZE) # up to ten times slower; the limit is for what hangs
 		math(EXPR timeout "${timeout} * 5")
 	endif()

@@ -5,7 +5,9 @@
 /*
  * mount_int - shared by the files of csv/mount:
  *
- *	fuse.c   the door to libfuse: requests in, replies out, mounting
+ *	fuse.c   the door to libfuse: mounting, requests come in
+ *	op.c     what they are: the kernel's operations
+ *	reply.c  what it is told
  *	mount.c  life, requests, buffers, nodes
  *	conv.c   what the kernel says in what the volume says, and back: pure
  *	name.c   lookup, create, rename, ...: one operation each; lists of names
@@ -322,6 +324,9 @@ void mount_fuse_close(struct csv_mount *m); /* unmounts */
 void mount_fuse_free(struct csv_mount *m);
 /* Take requests as long as there is room. */
 void mount_fuse_feed(struct csv_mount *m);
+
+/* ---- reply.c ---- */
+
 /* Replies; they end the request, and are the last thing that is done with it. */
 void mount_reply_err(struct mreq *r, int result); /* 0 or -errno */
 void mount_reply_entry(struct mreq *r, const struct csv_attr *attr);

@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "hv/raw/raw.h"
 #include "hv/raw/raw_int.h"
+#include "tests/lib/turns.h"
 #include "tests/unit/hv/raw/raw_fixture.h"
 #include "tests/unit/hv/raw/raw_model.h"
 
@@ -70,12 +71,12 @@ static void a_rest_of_a_transfer_is_found_for_every_split(void **state)
 
 static void any_mixture_of_requests_keeps_the_content(void **state)
 {
-	raw_model_run(*state, &plain, 1500);
+	raw_model_run(*state, &plain, turns(1500));
 }
 
 static void any_mixture_of_requests_keeps_the_content_buffered(void **state)
 {
-	raw_model_run(*state, &buffered, 700);
+	raw_model_run(*state, &buffered, turns(700));
 }
 
 /* ---- bounce buffers ---- */

@@ -7,7 +7,7 @@
  * being replayed.
  *
  * VHDX_CRASH_SEEDS=n runs n workloads of each kind, each with a crash at every request. Without it
- * there is one, and a part of its requests.
+ * there is one, and a part of its requests (turns.h).
  */
 
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include "base/uring.h"
 #include "tests/lib/fake_disk.h"
 #include "tests/lib/test.h"
+#include "tests/lib/turns.h"
 #include "tests/unit/hv/vhdx/disk.h"
 #include "tests/unit/hv/vhdx/workload.h"
 
@@ -148,7 +149,7 @@ static void crash_kind(enum vhdx_kind kind)
 			.seed = seed,
 		};
 
-		crash_everywhere(&cfg, text != NULL ? 1 : 5);
+		crash_everywhere(&cfg, text != NULL ? 1 : turns_stride(5));
 	}
 }
 

@@ -2,7 +2,7 @@
 
 /*
  * The power fails at each request of a tool: the disk is as it was or as it is to be.
- * Without VHDX_CRASH_SEEDS only at a part of the requests.
+ * Without VHDX_CRASH_SEEDS only at a part of the requests (turns.h).
  */
 
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include "base/errbuf.h"
 #include "hv/vhdx/vhdx_tool.h"
 #include "tests/lib/test.h"
+#include "tests/lib/turns.h"
 #include "tests/unit/hv/vhdx/fakes.h"
 #include "tests/unit/hv/vhdx/place.h"
 
@@ -46,7 +47,7 @@ struct scenario {
 
 static void crash_everywhere(const struct scenario *s)
 {
-	uint64_t stride = getenv("VHDX_CRASH_SEEDS") != NULL ? 1 : 5;
+	uint64_t stride = getenv("VHDX_CRASH_SEEDS") != NULL ? 1 : turns_stride(5);
 	bool cut = true;
 
 	for (uint64_t nth = 1; cut; nth += 1 + nth * 7 % stride) {

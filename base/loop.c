@@ -2,9 +2,14 @@
 #include "base/loop.h"
 
 /*
- * One epoll set per loop. Timers are a binary heap whose earliest deadline is set in a timerfd;
- * loop_post(), loop_stop() and signal handlers write to an eventfd. The three descriptors are
- * struct loop_fd like any other, so there is one way to be woken.
+ * One epoll set per loop. Timers are a binary heap; a timerfd is set to the earliest deadline, or
+ * to an earlier one, and wakes the loop. loop_post(), loop_stop() and signal handlers write to an
+ * eventfd. The three descriptors are struct loop_fd like any other, so there is one way to be
+ * woken.
+ *
+ * Who is due already needs no waking: a delay of 0 means "after what is ready now", often, and
+ * costs no timer of the kernel. Neither does a deadline that is put off again and again, as those
+ * for silent peers are: the timerfd stays where it is, and finds nobody due once.
  *
  * Deleting while dispatching: epoll_wait() returned a batch of pointers to handles. loop_fd_del()
  * removes the handle from the batch that is being worked off, so a handle can be freed at once.
@@ -83,7 +88,7 @@ struct loop {
 	size_t heap_room;         /* >= timer_count, so that arming never allocates */
 	size_t timer_count;       /* existing */
 	uint64_t timer_seq;       /* armed so far */
-	uint64_t clock_ns;        /* what the timerfd is set to; 0 = nothing */
+	uint64_t clock_ns;        /* what the timerfd is set to, at the latest; 0 = nothing */
 	struct epoll_event batch[LOOP_BATCH]; /* being worked off: [batch_pos, batch_count) */
 	int batch_pos;
 	int batch_count;
@@ -347,13 +352,20 @@ void loop_timer_del(struct loop_timer *timer)
 	free(timer);
 }
 
-/* Set the timerfd to the earliest deadline. */
-static void loop_clock_set(struct loop *loop)
+/* How long to wait for events [ms]: not at all if a timer is due; else the timerfd will tell. */
+static int loop_wait_ms(struct loop *loop)
 {
-	uint64_t due_ns = loop->heap_count != 0 ? loop->heap[0]->due_ns : 0;
+	if (loop->heap_count == 0) {
+		return -1;
+	}
 
-	if (due_ns == loop->clock_ns) {
-		return;
+	uint64_t due_ns = loop->heap[0]->due_ns;
+
+	if (due_ns <= clock_now_ns()) {
+		return 0;
+	}
+	if (loop->clock_ns != 0 && loop->clock_ns <= due_ns) {
+		return -1;
 	}
 
 	const struct itimerspec its = {.it_value = {.tv_sec = (time_t)(due_ns / NS_PER_S),
@@ -361,17 +373,14 @@ static void loop_clock_set(struct loop *loop)
 
 	CHECK(timerfd_settime(loop->clock->fd, TFD_TIMER_ABSTIME, &its, NULL) == 0);
 	loop->clock_ns = due_ns;
+	return -1;
 }
 
-/* The timerfd is readable: call what is due. */
-static void loop_clock_fired(int fd, uint32_t events, void *arg)
+/* Call what is due. */
+static void loop_run_timers(struct loop *loop)
 {
-	struct loop *loop = arg;
 	uint64_t now_ns = clock_now_ns();
 
-	(void)events;
-	loop_event_read(fd);
-	loop->clock_ns = 0;
 	/* A timer that a callback arms is due after now_ns: this ends. */
 	while (loop->heap_count != 0 && loop->heap[0]->due_ns <= now_ns &&
 	       !atomic_load(&loop->stop)) {
@@ -380,6 +389,17 @@ static void loop_clock_fired(int fd, uint32_t events, void *arg)
 		loop_timer_disarm(timer);
 		timer->fn(timer->arg); /* may delete the timer */
 	}
+}
+
+/* The timerfd is readable. */
+static void loop_clock_fired(int fd, uint32_t events, void *arg)
+{
+	struct loop *loop = arg;
+
+	(void)events;
+	loop_event_read(fd);
+	loop->clock_ns = 0;
+	loop_run_timers(loop);
 }
 
 /* ---- calls from other threads ---- */
@@ -718,9 +738,10 @@ void loop_run(struct loop *loop)
 	loop->thread = pthread_self();
 	atomic_store(&loop->running, true);
 	while (!atomic_load(&loop->stop)) {
-		loop_clock_set(loop);
+		int wait_ms = loop_wait_ms(loop);
+
 		loop->batch_pos = 0;
-		loop->batch_count = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, -1);
+		loop->batch_count = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, wait_ms);
 		CHECK(loop->batch_count >= 0 || errno == EINTR);
 		while (loop->batch_pos < loop->batch_count && !atomic_load(&loop->stop)) {
 			const struct epoll_event *ev = &loop->batch[loop->batch_pos++];
@@ -730,6 +751,9 @@ void loop_run(struct loop *loop)
 			}
 		}
 		loop->batch_count = 0; /* what was not looked at will be reported again */
+		if (wait_ms == 0) {
+			loop_run_timers(loop);
+		}
 	}
 	atomic_store(&loop->running, false);
 	atomic_store(&loop->stop, false);

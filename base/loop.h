@@ -81,7 +81,8 @@ MUST_USE int loop_timer_add(struct loop *loop, uint64_t delay_ns, loop_fn fn, vo
 /* loop_timer_new() - as loop_timer_add(), but not armed yet. Returns 0; -ENOMEM. */
 MUST_USE int loop_timer_new(struct loop *loop, loop_fn fn, void *arg, struct loop_timer **out);
 
-/* loop_timer_arm() - (re)start the timer; UINT64_MAX = never. Cannot fail: the room is reserved. */
+/* loop_timer_arm() - (re)start the timer; UINT64_MAX = never, 0 = after what is ready now (cheap).
+ * Cannot fail: the room is reserved. */
 void loop_timer_arm(struct loop_timer *timer, uint64_t delay_ns);
 
 /* loop_timer_disarm() - do not fire until armed again. */

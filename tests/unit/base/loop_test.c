@@ -248,6 +248,122 @@ static void many_timers_fire_once_each_in_order_of_their_deadlines(void **state)
 	}
 }
 
+struct busy {
+	struct fix *f;
+	struct loop_timer *timer;
+	struct loop_timer *other;
+	uint64_t count;
+	bool read;
+	bool late;
+	int fd;
+};
+
+static void busy_again(void *arg)
+{
+	struct busy *b = arg;
+
+	b->count++;
+	if (b->read && b->late) {
+		loop_stop(b->f->loop);
+	} else {
+		loop_timer_arm(b->timer, 0);
+	}
+}
+
+static void busy_read(int fd, uint32_t events, void *arg)
+{
+	struct busy *b = arg;
+	char c = 0;
+
+	(void)events;
+	assert_int_equal(read(fd, &c, 1), 1);
+	b->read = true;
+}
+
+static void busy_late(void *arg)
+{
+	struct busy *b = arg;
+
+	b->late = true;
+	assert_int_equal(write(b->fd, "x", 1), 1);
+}
+
+static void a_timer_that_is_always_due_keeps_nobody_waiting(void **state)
+{
+	struct busy b = {.f = *state};
+	struct loop *loop = b.f->loop;
+	struct loop_fd *watch;
+	int p[2];
+
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	b.fd = p[1];
+	assert_int_equal(loop_fd_add(loop, p[0], LOOP_READ, busy_read, &b, &watch), 0);
+	assert_int_equal(loop_timer_add(loop, 0, busy_again, &b, &b.timer), 0);
+	assert_int_equal(loop_timer_add(loop, NS_PER_MS, busy_late, &b, &b.other), 0);
+	run(b.f);
+	assert_true(b.read && b.late && b.count > 1);
+	loop_fd_del(watch);
+	(void)close(p[0]);
+	(void)close(p[1]);
+}
+
+/* What is ready when a timer with no delay is armed comes before it: who collects what is said in
+ * one turn, to say it at once, relies on it. */
+static void without_a_delay_means_after_what_is_ready(void **state)
+{
+	struct busy b = {.f = *state, .late = true};
+	struct loop *loop = b.f->loop;
+	struct loop_fd *watch;
+	int p[2];
+
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	assert_int_equal(loop_fd_add(loop, p[0], LOOP_READ, busy_read, &b, &watch), 0);
+	for (int i = 0; i < 8; i++) {
+		b.read = false;
+		b.count = 0;
+		assert_int_equal(loop_timer_add(loop, 0, busy_again, &b, &b.timer), 0);
+		assert_int_equal(write(p[1], "x", 1), 1);
+		run(b.f);
+		assert_int_equal(b.count, 1); /* it had been read */
+		loop_timer_del(b.timer);
+	}
+	loop_fd_del(watch);
+	(void)close(p[0]);
+	(void)close(p[1]);
+}
+
+struct put_off {
+	struct tick later;
+	struct loop_timer *timer;
+	int times;
+};
+
+static void put_it_off(void *arg)
+{
+	struct put_off *p = arg;
+
+	if (p->later.fired_ns != 0) {
+		return; /* a slow machine: it was not put off in time */
+	}
+	arm_tick(&p->later, 3 * NS_PER_MS);
+	if (--p->times > 0) {
+		loop_timer_arm(p->timer, NS_PER_MS);
+	}
+}
+
+static void a_timer_that_is_put_off_fires_once_and_not_early(void **state)
+{
+	struct fix *f = *state;
+	struct put_off p = {.later = {.f = f, .letter = 'l', .stop = true}, .times = 10};
+
+	add_tick(&p.later, 3600 * NS_PER_S);
+	assert_int_equal(loop_timer_add(f->loop, 0, put_it_off, &p, &p.timer), 0);
+	run(f);
+	assert_true(p.later.fired_ns >= p.later.due_ns);
+	assert_string_equal(f->order, "l");
+	loop_timer_del(p.timer);
+}
+
 /* ---- descriptors ---- */
 
 struct watch {
@@ -788,6 +904,9 @@ int main(void)
 		TEST(a_due_timer_that_is_deleted_does_not_fire),
 		TEST(disarmed_timers_wait_until_armed_again),
 		TEST(many_timers_fire_once_each_in_order_of_their_deadlines),
+		TEST(a_timer_that_is_always_due_keeps_nobody_waiting),
+		TEST(without_a_delay_means_after_what_is_ready),
+		TEST(a_timer_that_is_put_off_fires_once_and_not_early),
 		TEST(a_readable_descriptor_calls_its_function),
 		TEST(bad_descriptors_are_refused),
 		TEST(deleting_a_ready_descriptor_and_reusing_its_number_calls_only_the_new_one),

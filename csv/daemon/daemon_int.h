@@ -178,8 +178,10 @@ struct csv_volume {
 	enum csv_volume_state said; /* last state, and since when */
 	const char *said_reason;    /* static */
 	enum csv_volume_way way;
-	bool hangs; /* what is sent to the device from here; and there is another node to ask */
-	uint64_t well_ns; /* since when the device answers without a break; 0 = does not */
+	bool hanging;             /* what files have sent to the device; at the last look */
+	uint64_t round_until_ns;  /* our lease when it began to be REDIRECTED */
+	const char *round_reason; /* of the last file that was; static, NULL = none was */
+	uint64_t well_ns;         /* since when the device answers without a break; 0 = does not */
 	uint64_t since_ns;
 	bool gone;  /* to be freed, */
 	bool ended; /* when the device has answered: nothing more is begun */
@@ -289,6 +291,9 @@ uint64_t keys_of(const struct csv_volume *v, uint32_t node, uint64_t run);
 /* show.c */
 void volume_look_way(struct csv_volume *v, uint64_t now_ns);
 void volume_look(struct csv_volume *v, uint64_t now_ns);
+/* volume_hangs() - what is sent to the device from here; and there is another node to ask. From
+ * what hangs itself, not from who goes round it: or each would keep the other away. */
+bool volume_hangs(const struct csv_volume *v);
 void latency_add(struct latency *l, uint64_t ns);
 void latency_get(const struct latency *l, struct csv_volume_latency *out);
 

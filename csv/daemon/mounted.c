@@ -335,7 +335,7 @@ static void on_rights(void *arg, uint64_t ino, struct csv_data_rights *out)
 	if (m->v->phase != VOLUME_DEAD && m->v->client != NULL &&
 	    csv_client_state(m->v->client) == CSV_CLIENT_ACTIVE) {
 		out->redirect_until_ns = UINT64_MAX;
-		out->hangs = m->v->hangs;
+		out->hangs = volume_hangs(m->v);
 	}
 }
 

@@ -71,19 +71,31 @@ static const char *paused_by(const struct csv_volume *v, uint64_t now_ns)
 	return v->reach.how == REACH_LOCAL && !volume_may_write(v, now_ns) ? "lease" : NULL;
 }
 
-/* Nothing waits for the volume: do its files find a way to the device? */
-static enum csv_volume_state way_of(struct csv_volume *v, uint64_t now_ns, const char **by)
+static uint64_t until_ns(const struct csv_volume *v)
 {
-	struct csv_mount_stats s = {0};
-	bool through = false;
+	return v->slot != NULL ? csv_slot_until_ns(csv_slot_io_slot(v->slot)) : 0;
+}
 
-	if (mounted_look(v, &s)) {
-		through = s.redirected != 0;
-		*by = csv_data_reason_name(s.reason);
-	}
-	/* From what hangs itself, not from who goes round it: or each would keep the other away. */
-	v->hangs = v->reach.how != REACH_LOCAL && (s.hanging != 0 || v->way == CSV_VOLUME_WAY_LOST);
-	if (s.paused != 0 || (through && v->reach.how == REACH_LOCAL)) {
+/*
+ * That no file is open goes round the device says nothing about it. Who has gone round it, or knows
+ * that its way is lost, does so until the device has answered again: taken a renewal, all of them
+ * for a while.
+ */
+static bool still_round(const struct csv_volume *v)
+{
+	return v->reach.how != REACH_LOCAL &&
+	       (v->way == CSV_VOLUME_WAY_LOST ||
+	        (v->said == CSV_VOLUME_REDIRECTED && until_ns(v) <= v->round_until_ns));
+}
+
+/* Nothing waits for the volume: do its files find a way to the device? */
+static enum csv_volume_state way_of(struct csv_volume *v, const struct csv_mount_stats *s,
+                                    uint64_t now_ns, const char **by)
+{
+	bool through = s->redirected != 0;
+
+	*by = csv_data_reason_name(s->reason);
+	if (s->paused != 0 || (through && v->reach.how == REACH_LOCAL)) {
 		return CSV_VOLUME_PAUSED;
 	}
 	if (!volume_may_write(v, now_ns)) {
@@ -91,10 +103,21 @@ static enum csv_volume_state way_of(struct csv_volume *v, uint64_t now_ns, const
 		return CSV_VOLUME_REDIRECTED;
 	}
 	if (through) {
+		v->round_reason = *by;
+		return CSV_VOLUME_REDIRECTED;
+	}
+	if (still_round(v)) {
+		*by = v->round_reason != NULL ? v->round_reason
+		                              : csv_data_reason_name(CSV_DATA_PATH);
 		return CSV_VOLUME_REDIRECTED;
 	}
 	*by = NULL;
 	return CSV_VOLUME_DIRECT;
+}
+
+bool volume_hangs(const struct csv_volume *v)
+{
+	return v->reach.how != REACH_LOCAL && (v->hanging || v->way == CSV_VOLUME_WAY_LOST);
 }
 
 /*
@@ -129,14 +152,21 @@ void volume_look_way(struct csv_volume *v, uint64_t now_ns)
 /* Has it changed? */
 void volume_look(struct csv_volume *v, uint64_t now_ns)
 {
+	struct csv_mount_stats s = {0};
+	bool mounted = mounted_look(v, &s);
 	const char *by = paused_by(v, now_ns);
 	enum csv_volume_state state = v->phase == VOLUME_DEAD ? CSV_VOLUME_DEAD
 	                              : by != NULL            ? CSV_VOLUME_PAUSED
-	                                                      : way_of(v, now_ns, &by);
+	                                                      : way_of(v, &s, now_ns, &by);
 
+	/* Also while it is paused: what hangs then is there when it goes on. */
+	v->hanging = mounted && s.hanging != 0;
 	by = by != NULL ? by : "";
 	if (state == v->said && strcmp(by, v->said_reason) == 0 && v->since_ns != 0) {
 		return;
+	}
+	if (v->said != CSV_VOLUME_REDIRECTED) {
+		v->round_until_ns = until_ns(v);
 	}
 	v->said = state;
 	v->said_reason = by;

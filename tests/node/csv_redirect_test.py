@@ -6,6 +6,7 @@ Each node reaches the LUN through a file system of its own (lun_way.c) that can 
 """
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -141,6 +142,22 @@ class Path(Base):
             print(f"# {how}: redirected after {lost:.1f} s, direct {back:.1f} s after it was healed", file=sys.stderr)
         self.finish(jobs)
         self.leave()
+
+    def test_a_node_whose_files_are_closed_still_says_that_it_goes_through_another(self):
+        second = self.nodes[1]
+
+        def written():  # and nothing stays open: by itself that would look like a path that is back
+            return second.sh("echo more > file && sync file && cat file").stdout == "more\n"
+        second.node.way("cut")
+        self.wait(lambda: written() and second.node.volume()["state"] == "redirected", "it is redirected")
+        before = len(self.states(second))
+        self.wait(lambda: written() and second.node.volume()["slot"] == "lapsed", "its lease is over")
+        self.assertNotIn("direct", self.states(second)[before:])
+        self.back(second)
+        self.leave()
+
+    def states(self, node):
+        return re.findall(r"state volume=vol1 state=(\w+)", node.node.log())
 
     def test_the_coordinator_dies_while_a_node_goes_through_it(self):
         c = self.cluster

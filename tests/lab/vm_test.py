@@ -113,13 +113,13 @@ class Node(gwlab_client.LabCase):
     def wait_ready(self, name, count=1):
         self.wait_said("n1", name, "gwguest: ready", count)
 
-    def wait_said(self, node, name, text, count=1):
+    def wait_said(self, node, name, text, count=1, timeout=SAID_S):
         """On @count lines of its console. Looked for in the node's file: asking godwit again and again takes half of an
         emulated processor from the guest that boots."""
         vm = re.search(r'"id": "(\S+)"', self.lab.sh(node, f"godwit vm show {name} --json"))[1]
         done = self.lab.exec(node, f"until [ $(grep -c '{text}' /var/lib/godwit/vm/{vm}/console.log) -ge {count} ]; "
-                             "do sleep 0.3; done", timeout=SAID_S)
-        self.assertEqual(done.returncode, 0, f"{name} has not said '{text}' {count} times after {SAID_S} s:\n"
+                             "do sleep 0.3; done", timeout=timeout)
+        self.assertEqual(done.returncode, 0, f"{name} has not said '{text}' {count} times after {timeout} s:\n"
                          f"{done.stderr.decode()}\n{self.lab.exec(node, f'godwit vm log {name}').stdout.decode()}")
 
     def godwit_json(self, words):

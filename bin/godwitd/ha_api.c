@@ -126,13 +126,13 @@ static void on_ha_changed(void *arg)
 	if (!api->stopped) {
 		timing_look(api);
 		watchdog_look(api);
+		ha_drain_look(api); /* tells people, before workers are ended for a long time */
 		if (api->moves != NULL) {
 			move_api_look(api->moves);
 		}
 		ha_vms_look(api);
 		csv_wire_look(api->csv);
 		ha_req_look(api);
-		ha_drain_look(api);
 		ha_forward_look(api);
 		fence_api_look(api->fence);
 	}

@@ -8,7 +8,10 @@
  *	DRAIN(active)    the wish
  *	DRAIN(done)      the leader has seen that nothing is left
  *
- * The wish is in the database: it goes on when this service ends. Cancelling takes the wish back.
+ * The wish is in the database: it goes on when this service ends. Cancelling takes the wish back,
+ * and the moves that are under way: of each the log decides, up to its last entry. The leader takes
+ * back those that we have not seen (cluster/lead). The job is over when the log has all of it; the
+ * workers stop copying when they learn of it.
  */
 
 #include "bin/godwitd/ha_drain.h"
@@ -29,6 +32,7 @@
 
 #define DRAIN_ASK_NS (15 * NS_PER_S) /* for the wish to get into the log */
 #define DRAIN_PROPOSE_NS (10 * NS_PER_S)
+#define DRAIN_AGAIN_NS HA_PROPOSE_NS /* what was said of its end is lost, as with a view */
 #define DRAIN_TELL_NS (3 * NS_PER_S) /* for what the last moves were like to get there */
 #define DRAIN_TEXT_MAX 700
 #define DRAIN_NAMES_MAX 600u /* that fit a document; more VMs are moved, but not brought back */
@@ -48,7 +52,8 @@ struct ha_drain {
 	uint64_t ask_by_ns;
 	uint64_t deadline_ns; /* UINT64_MAX = none */
 	uint64_t done_ns;     /* seen to be empty since; 0 = not */
-	uint64_t cancel_ns;   /* somebody took it back, before it was in the log; 0 = not */
+	uint64_t cancel_ns;   /* somebody took it back; 0 = not */
+	uint64_t again_ns;    /* then: said again */
 	json_t *last;         /* owned: rows as told last */
 };
 
@@ -398,6 +403,37 @@ static void drain_began(struct ha_drain *d)
 	json_decref(doc);
 }
 
+/* Those on their way from @node stay. */
+static int stay_all(struct ha_api *api, uint32_t node)
+{
+	const struct role_table *t = member_roles(api->place.member);
+	int err = 0;
+
+	for (const struct role *r = role_table_next(t, 0); err == 0 && r != NULL;
+	     r = role_table_next(t, r->id)) {
+		if (r->state == ROLE_MIGRATING && r->owner.node == node) {
+			err = ha_stay(api->ha, r->id);
+		}
+	}
+	return err;
+}
+
+/* It was taken back, and the log still has not all of it. */
+static void drain_cancel_again(struct ha_drain *d)
+{
+	uint64_t now_ns = clock_now_ns();
+	int err;
+
+	if (d->cancel_ns == 0 || d->phase != DRAIN_RUNS || now_ns < d->again_ns) {
+		return;
+	}
+	d->again_ns = now_ns + DRAIN_AGAIN_NS;
+	err = node_of(d->api, d->node)->drain == ROLE_DRAIN_ACTIVE ? ha_drain_undo(d->api, d->node)
+	                                                           : stay_all(d->api, d->node);
+	log_info(HA_TAG, "a drain is taken back again node=%u error=%s", d->node,
+	         strerrorname_np(-err));
+}
+
 static void drain_look(struct ha_drain *d)
 {
 	struct errbuf eb = {0};
@@ -408,6 +444,7 @@ static void drain_look(struct ha_drain *d)
 	if (d->phase == DRAIN_ASKS && node_of(d->api, d->node)->drain != ROLE_DRAIN_NONE) {
 		drain_began(d);
 	}
+	drain_cancel_again(d);
 	rows = drain_rows(d, &count);
 	state = drain_state(d, &count, rows, &eb);
 	if (state == 1) {
@@ -502,17 +539,10 @@ void ha_drain_stop(struct ha_api *api)
 
 int ha_drain_undo(struct ha_api *api, uint32_t node)
 {
-	const struct role_table *t = member_roles(api->place.member);
 	bool active = node_of(api, node)->drain == ROLE_DRAIN_ACTIVE;
 	int err = ha_drain(api->ha, node, false);
 
-	for (const struct role *r = role_table_next(t, 0); err == 0 && active && r != NULL;
-	     r = role_table_next(t, r->id)) {
-		if (r->state == ROLE_MIGRATING && r->owner.node == node) {
-			err = ha_stay(api->ha, r->id);
-		}
-	}
-	return err;
+	return err == 0 && active ? stay_all(api, node) : err;
 }
 
 /* Taken back. What is not in the log yet will not get there: on_written(). */
@@ -520,8 +550,9 @@ static int take_back(struct ha_api *api, uint32_t node)
 {
 	struct ha_drain *d = drain_find(api, node);
 
-	if (d != NULL && d->phase != DRAIN_RUNS) {
+	if (d != NULL) {
 		d->cancel_ns = clock_now_ns();
+		d->again_ns = d->cancel_ns + DRAIN_AGAIN_NS;
 		if (d->phase == DRAIN_WRITES && node_of(api, node)->drain == ROLE_DRAIN_NONE) {
 			return 0;
 		}

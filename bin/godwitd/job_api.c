@@ -226,6 +226,8 @@ static enum api_then on_cancel(struct api_req *req, void *arg)
 	} else if (job->cancel == NULL) {
 		err = errbuf_set(&eb, -EOPNOTSUPP, "job %" PRIu64 " cannot be cancelled", id);
 	} else {
+		log_info(TAG, "job is taken back id=%" PRIu64 " kind=%s object=%s", id, job->kind,
+		         job->object);
 		err = job->cancel(job->cancel_arg, &eb); /* may end it */
 	}
 	return err != 0 ? api_reply_errno(req, err, &eb)

@@ -20,12 +20,13 @@ int lead_create(uint32_t role_max, struct lead **out)
 	}
 	l->role_max = role_max;
 	l->once = gw_calloc(role_max + 1, sizeof(*l->once));
+	l->drained = gw_calloc(role_max + 1, sizeof(*l->drained));
 	l->place_nodes = gw_calloc(ROLE_NODES_MAX, sizeof(*l->place_nodes));
 	l->place_vms = gw_calloc(role_max + 1, sizeof(*l->place_vms));
 	l->choices = gw_calloc(role_max + 1, sizeof(*l->choices));
 	l->work = gw_malloc(place_work_bytes(role_max));
-	if (l->once == NULL || l->place_nodes == NULL || l->place_vms == NULL ||
-	    l->choices == NULL || l->work == NULL) {
+	if (l->once == NULL || l->drained == NULL || l->place_nodes == NULL ||
+	    l->place_vms == NULL || l->choices == NULL || l->work == NULL) {
 		lead_destroy(l);
 		return -ENOMEM;
 	}
@@ -39,6 +40,7 @@ void lead_destroy(struct lead *l)
 		return;
 	}
 	free(l->once);
+	free(l->drained);
 	free(l->place_nodes);
 	free(l->place_vms);
 	free(l->choices);
@@ -56,6 +58,7 @@ void lead_begin(struct lead *l, uint64_t now_ns)
 	}
 	for (uint32_t i = 0; i < l->role_max; i++) {
 		l->once[i] = (struct lead_once){0};
+		l->drained[i] = (struct lead_drained){0};
 	}
 }
 

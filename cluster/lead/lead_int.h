@@ -26,11 +26,20 @@ struct lead_node {
 	struct fence fence;
 };
 
+/* A move that was proposed for a node that is emptied. */
+struct lead_drained {
+	uint64_t at_ns; /* 0 = none */
+	uint64_t token; /* of the role then */
+	uint32_t to;    /* the node it goes to */
+	bool seen;      /* in the table */
+};
+
 struct lead {
 	uint32_t role_max;
 	uint64_t gen; /* the last one that was given to a fence */
 	struct lead_node nodes[ROLE_NODES_MAX];
 	struct lead_once *once;         /* owned: [role id - 1] */
+	struct lead_drained *drained;   /* owned: [role id - 1] */
 	struct place_node *place_nodes; /* owned: [ROLE_NODES_MAX] */
 	struct place_vm *place_vms;     /* owned: [role_max] */
 	struct place_choice *choices;   /* owned: [role_max] */

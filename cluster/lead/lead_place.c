@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cluster/lead/lead_int.h"
 
+#define DRAINED_NS (10 * LEAD_AGAIN_NS) /* until then a proposal may still get into the log */
+
 void lead_input(struct lead *l, const struct lead_view *view, uint64_t now_ms, struct place_in *in)
 {
 	const struct role_table *t = view->table;
@@ -194,6 +196,16 @@ static struct role_cmd drain_cmd(const struct lead_view *view, const struct role
 	return cmd;
 }
 
+/* What is to be taken back with the wish. A shutdown cannot be. */
+static void drain_note(struct lead *l, const struct role *r, const struct place_choice *c,
+                       uint64_t now_ns)
+{
+	if (c->how != PLACE_SHUTDOWN) {
+		l->drained[r->id - 1] =
+			(struct lead_drained){.at_ns = now_ns, .token = r->token, .to = c->node};
+	}
+}
+
 static void drain_done(struct lead *l, const struct lead_view *view, const struct role_node *n,
                        uint64_t now_ns, uint64_t now_ms, struct lead_out *out)
 {
@@ -240,8 +252,40 @@ static void drain_one(struct lead *l, const struct lead_view *view, const struct
 			}
 			if (lead_due(&l->once[r->id - 1], lead_role_state(r), now_ns)) {
 				lead_propose(out, view, now_ms, drain_cmd(view, r, c));
+				drain_note(l, r, c, now_ns);
 			}
 		}
+	}
+}
+
+/*
+ * The wish to empty a node was taken back: so are the moves that were proposed for it, wherever
+ * they and the end of the wish came in the log. Whoever took it back cancels those it saw itself.
+ */
+static void drain_undone(struct lead *l, const struct lead_view *view, const struct role *r,
+                         uint64_t now_ns, uint64_t now_ms, struct lead_out *out)
+{
+	struct lead_drained *d = &l->drained[r->id - 1];
+	bool moves = r->state == ROLE_MIGRATING && r->dest.node == d->to;
+
+	if (d->at_ns == 0) {
+		return;
+	}
+	if (r->owner.node == 0 || r->token != d->token || (!moves && d->seen)) {
+		d->at_ns = 0; /* it is elsewhere, or stays */
+		return;
+	}
+	d->seen = d->seen || moves;
+	if (role_table_node(view->table, r->owner.node)->drain != ROLE_DRAIN_NONE) {
+		return;
+	}
+	if (moves && lead_due(&l->once[r->id - 1], lead_role_state(r), now_ns)) {
+		lead_propose(out, view, now_ms,
+		             (struct role_cmd){.verb = ROLE_CMD_MIGRATE_CANCEL,
+		                               .role = r->id,
+		                               .token = r->token});
+	} else if (!moves && now_ns >= d->at_ns + DRAINED_NS) {
+		d->at_ns = 0; /* it was lost; a later move is somebody else's */
 	}
 }
 
@@ -271,5 +315,9 @@ void lead_drains(struct lead *l, const struct lead_view *view, uint64_t now_ns, 
 		           n->drain == ROLE_DRAIN_ACTIVE && is_empty(view->table, id)) {
 			drain_done(l, view, n, now_ns, now_ms, out); /* it died over it */
 		}
+	}
+	for (const struct role *r = role_table_next(view->table, 0);
+	     r != NULL && r->id <= l->role_max; r = role_table_next(view->table, r->id)) {
+		drain_undone(l, view, r, now_ns, now_ms, out);
 	}
 }

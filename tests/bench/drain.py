@@ -2,17 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node with six guests under load is emptied: every guest answers throughout, and the job says how long each stood still.
 
-A seventh may be on no other node: the job says so within two seconds, and ends within two when it is cancelled. Figures: how long
-each stood still as the job reports it, and the longest time between two answered pings, which are sent five times a second.
+A seventh may be on no other node: the job says so within two seconds. The first drain is cancelled while two VMs are on their way
+and ends within two seconds, the second one when only that VM is left. Figures: how long each VM stood still as the job reports it, the
+longest time between two answered pings, which are sent five times a second; of the reason and the cancelling the time from the
+command's first instruction on its node, and of that the part since the service was asked, which is what the limit is for: in emulation,
+beside six guests on one processor, it takes seconds to start a program that asks nobody anything. How long that takes is said, too.
 
     GW_BUILD=build/release tests/bench/drain.py      # as root; a lab of two emulated nodes
 
 GODWIT_DRAIN_VMS says how many (6), GODWIT_DRAIN_LOGS a folder for the nodes' logs.
 """
+import datetime
 import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +32,8 @@ from gwlab_client import wait_for  # noqa: E402
 WAIT_S = 300
 VMS = int(os.environ.get("GODWIT_DRAIN_VMS", "6"))
 LOGS = os.environ.get("GODWIT_DRAIN_LOGS")
-LIMIT = "10s"  # emulated nodes that share a machine
+LIMIT_S = 10  # emulated nodes that share a machine
+AIM_S = 2
 PING_S = 0.2
 LOAD = "mem start size=4M rate=256K seed=3"
 
@@ -47,6 +53,7 @@ class Drain(failover.Failover):
     options = ("--nodes", "2", "--memory", "1536M", "--cpus", "1")
     nodes = ("n1", "n2")
     detect = "8s"  # as the demonstration's
+    names = [f"g{i}" for i in range(VMS)] + ["stuck"]
 
     def outside(self, *words):
         return ["ip", "netns", "exec", f"gwlab-{self.lab.name}", *words]
@@ -80,6 +87,12 @@ class Drain(failover.Failover):
         """When its pings were answered [s since 1970]."""
         return [float(t) for t in re.findall(r"^\[([\d.]+)\] \d+ bytes from", process.said.read_text(encoding="utf-8"), re.M)]
 
+    @staticmethod
+    def sent(process, since):
+        """The numbers of those sent, answered or not, since then."""
+        said = process.said.read_text(encoding="utf-8")
+        return {n for t, n in re.findall(r"^\[([\d.]+)\] .*icmp_seq=(\d+)", said, re.M) if float(t) >= since}
+
     def keep_logs(self):
         """What a failure is to be explained by."""
         if LOGS is None:
@@ -108,13 +121,12 @@ class Drain(failover.Failover):
     def begin_guests(self):
         for node in self.nodes:
             self.lab.sh(node, "godwit switch create lan --type external --uplink guest --share")
-        self.patiently(f"godwit cluster set --blackout-limit {LIMIT}")
+        self.patiently(f"godwit cluster set --blackout-limit {LIMIT_S}s")
         for i in range(VMS):
             self.create(f"g{i}", "--preferred n2 --nic switch=lan",
                         f"--append 'console=ttyS0 quiet mitigations=off panic=1 gw.ip={address(i)}/24'")
         self.create("stuck", "--possible n2 --append 'console=ttyS0 quiet panic=1'")
-        names = [f"g{i}" for i in range(VMS)] + ["stuck"]
-        for name in names:
+        for name in self.names:
             self.patiently(f"godwit vm start {name}")
         self.say("guests started")
         for i in range(VMS):
@@ -122,7 +134,7 @@ class Drain(failover.Failover):
             self.assertIn("gwguest: ok", self.ask(i, LOAD))
         self.pings = [self.ping(i) for i in range(VMS)]
         self.all_answer()
-        self.assertEqual(self.where(), {name: ("n2", "online") for name in names})
+        self.assertEqual(self.where(), {name: ("n2", "online") for name in self.names})
         self.say("guests answer, with their load")
 
     def where(self):
@@ -137,24 +149,63 @@ class Drain(failover.Failover):
     def job(self, number):
         return json.loads(self.lab.sh("n1", f"godwit job show {number} --json", timeout=WAIT_S))
 
+    def copied(self):
+        """How many VMs n2 copies, which takes until the first round has begun."""
+        jobs = json.loads(self.lab.sh("n2", "godwit job list --json", timeout=WAIT_S))["jobs"]
+        return sum(j["kind"] == "move" and j["ended_ns"] == 0 and j.get("progress", {}).get("percent", 0) > 0 for j in jobs)
+
     def rows(self, job):
         return {row["vm"]: row for row in (job.get("result") or job["progress"])["vms"]}
 
     def measured(self, line):
-        """What @line prints on n1, and how long it took there: the way into an emulated node takes longer."""
-        said = self.lab.sh("n1", f"begin=$(date +%s%N); {{ {line}; }} > /tmp/said; echo $(($(date +%s%N) - begin)); cat /tmp/said",
+        """What @line prints on n1, when it began [ns since 1970] and how long it took [s]: the way into an emulated node takes longer."""
+        said = self.lab.sh("n1", f"begin=$(date +%s%N); {{ {line}; }} > /tmp/said; echo $begin $(date +%s%N); cat /tmp/said",
                            timeout=WAIT_S).split("\n", 1)
-        return said[1], int(said[0]) / 1e9
+        begin, end = map(int, said[0].split())
+        return said[1], begin, (end - begin) / 1e9
+
+    def command_alone(self, name):
+        figure(name, f"{self.measured('godwit --version')[2]:.2f}", "s")
+
+    def cancel(self, number, name):
+        """How long it took from when the service was asked; the job's own time of its end counts, not when somebody has looked."""
+        _, begin, took = self.measured(f"godwit job cancel {number}")
+        job = wait_for("the job is over", lambda: (j := self.job(number))["ended_ns"] != 0 and j, WAIT_S, 0)
+        self.assertEqual(job["state"], "cancelled")
+        figure(f"{name}_command", f"{took:.2f}", "s")
+        figure(name, f"{(job['ended_ns'] - begin) / 1e9:.2f}", "s")
+        asked = re.findall(rf"^(\S+) .*job is taken back id={number} ", self.lab.sh("n1", "cat /root/godwitd.log"), re.M)
+        asked = datetime.datetime.fromisoformat(asked[-1].replace("Z", "+00:00")).timestamp()
+        since_asked = job["ended_ns"] / 1e9 - asked
+        figure(f"{name}_since_asked", f"{since_asked:.2f}", "s")
+        self.command_alone(f"{name}_command_alone")
+        return since_asked
 
     def test_every_guest_answers_while_its_node_is_emptied(self):
         self.begin_guests()
+        self.command_alone("command_alone")
+
+        # Taken back while the first two are on their way.
         begin = time.time()
-        text, took = self.measured("godwit node drain n2 --json --no-wait")
-        number = json.loads(text)["id"]
-        why = self.rows(json.loads(text))["stuck"]["text"]
-        figure("blocked_why", f"{took:.2f}", "s")
+        text, asked, why_s = self.measured("godwit node drain n2 --json --no-wait")
+        job = json.loads(text)
+        why = self.rows(job)["stuck"]["text"]
+        figure("blocked_why", f"{why_s:.2f}", "s")
+        why_s -= (job["started_ns"] - asked) / 1e9
+        figure("blocked_why_since_asked", f"{why_s:.2f}", "s")
         self.assertIn("possible owners", why)
         self.say(f"the drain has begun; stuck: {why}")
+        wait_for("two are on their way, and copied", lambda: self.copied() >= 2, WAIT_S, 2)
+        cancel_s = self.cancel(job["id"], "cancelled_moving")
+        stay = {name: ("n2", "online") for name in self.names}
+        wait_for("all are where they were", lambda: self.where() == stay, WAIT_S, 1)
+        wait_for("nothing is copied any more", lambda: self.copied() == 0, WAIT_S, 1)
+        self.all_answer()
+        self.say("cancelled, all answer")
+
+        # To the end.
+        text, _, _ = self.measured("godwit node drain n2 --json --no-wait")
+        number = json.loads(text)["id"]
 
         def gone():
             rows = self.rows(self.job(number))
@@ -162,12 +213,16 @@ class Drain(failover.Failover):
         rows = wait_for("all guests have moved", gone, WAIT_S, 2)
         figure("moved_all", f"{time.time() - begin:.1f}", "s")
         self.all_answer()
+        gaps = []
         for i, ping in enumerate(self.pings):
             stamps = [t for t in self.answered(ping) if t >= begin - 1]
             blackout = rows[f"g{i}"]["blackout_ns"]
             figure(f"g{i}_blackout", blackout // 10**6, "ms")
-            figure(f"g{i}_ping_gap", round(max(b - a for a, b in zip(stamps, stamps[1:])) * 1000), "ms")
+            gaps.append(max(b - a for a, b in zip(stamps, stamps[1:])))
+            figure(f"g{i}_ping_gap", round(gaps[-1] * 1000), "ms")
+            figure(f"g{i}_pings", f"{len(stamps)} of {len(self.sent(ping, begin - 1))}", "answered")
             self.assertGreater(blackout, 0)
+        figure("blackout_median", round(statistics.median(rows[f"g{i}"]["blackout_ns"] for i in range(VMS)) / 1e6), "ms")
         figure("load_average", os.getloadavg()[0], "")
         for i in range(VMS):
             self.assertIn("gwguest: ok", self.ask(i, "mem check"))
@@ -175,12 +230,13 @@ class Drain(failover.Failover):
 
         # The one that cannot go keeps it waiting, until it is taken back.
         self.assertEqual(self.job(number)["state"], "running")
-        _, took = self.measured(f"godwit job cancel {number} > /dev/null; until godwit job show {number} --json | "
-                                "grep -q '\"state\": *\"cancelled\"'; do :; done")
-        figure("cancelled", f"{took:.2f}", "s")
+        cancel_s = max(cancel_s, self.cancel(number, "cancelled"))
         self.patiently("godwit vm stop --off stuck && godwit vm remove stuck")
         self.assertEqual(json.loads(self.lab.sh("n1", "godwit node drain n2 --json", timeout=WAIT_S).splitlines()[-1])["state"], "done")
         self.assertEqual(self.lab.exec("n2", "pgrep -x godwit-vm").returncode, 1)
+        self.assertLess(max(gaps), LIMIT_S)
+        self.assertLess(why_s, AIM_S)
+        self.assertLess(cancel_s, AIM_S)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import shutil
 import sys
@@ -164,6 +165,60 @@ class Drain(Case):
         there = self.online("web1", n1, but=("n2",))
         self.assertEqual(there["ha"]["token"], vm["ha"]["token"] + 1)
         self.grows(self.by_name(there["node"]), vm["id"])
+
+    def entries(self, node, *, since):
+        """What was committed since then, as verbs and names of VMs, and where the job's beginning of the end and its end were."""
+        words = r'committed what="(\S+)( \S+)?|(job is taken back|job ended)'
+        found = re.findall(words, node.log()[since:])
+        return [event or (verb, vm.strip() if verb.startswith("migrate") or verb == "switch" else "") for verb, vm, event in found]
+
+    def test_a_cancelled_drain_begins_nothing_more(self):
+        """Taken back with two VMs on their way and two that wait: the log has the end of the wish, and of each move, before the job ends."""
+        n1, _, _ = self.nodes
+        n1.godwit("cluster", "set", "--blackout-limit", "1us")  # none of them gets there by itself
+        names = ("web1", "web2", "web3", "web4")
+        vms = {name: self.run_vm(name, "--preferred", "n2") for name in names}
+        since = len(n1.log())
+        number = self.begin(n1, "n2")
+
+        def states():
+            return sorted(row["state"] for row in self.job(n1, number)["progress"]["vms"])
+        self.wait(lambda: states() == ["moving", "moving", "waiting", "waiting"], "two are on their way, two wait")
+        n1.godwit("job", "cancel", str(number))
+        self.wait(lambda: self.job(n1, number)["state"] == "cancelled", "the job is cancelled")
+        said = self.entries(n1, since=since)
+        taken, over = said.index("job is taken back"), said.index("job ended")
+        self.assertLess(taken, over)
+        self.assertIn(("drain", ""), said[taken:over])
+        for at, entry in enumerate(said[:over]):
+            if entry[0] == "migrate":
+                self.assertTrue({("migrate-cancel", entry[1]), ("switch", entry[1])} & set(said[at:over]), said)
+
+        # A barrier: whatever was proposed before is in the log. Then nothing is on its way any more, nor begins.
+        n1.godwit("vm", "set", "web1", "--priority", "high")
+        for name in names:
+            self.assertEqual(self.online(name, n1)["node"], "n2")
+            self.assertEqual(n1.vm(name)["ha"]["token"], vms[name]["ha"]["token"])
+            self.grows(self.by_name("n2"), vms[name]["id"])
+        said = self.entries(n1, since=since)
+        self.assertEqual(sum(e[0] == "migrate" for e in said), sum(e[0] == "migrate-cancel" for e in said), said)
+
+    def test_what_was_taken_back_alone_is_taken_back_later(self):
+        """Cancelled on a node that nobody hears any more: what it asked for is lost with its view, and said again in the next."""
+        n1, n2, _ = self.nodes
+        n1.godwit("cluster", "set", "--blackout-limit", "1us")
+        vm = self.run_vm("web1", "--preferred", "n2", "--possible", "n2,n3")
+        number = self.begin(n1, "n2")
+        self.wait(lambda: self.rows(self.job(n1, number)["progress"])["web1"]["state"] == "moving", "it is on its way")
+        self.net.node(1).cut()
+        n1.godwit("job", "cancel", str(number))
+        self.wait(lambda: n1.ask("cluster", "status")["state"] != "active", "n1 is alone")
+        self.assertEqual(self.job(n1, number)["state"], "running")
+        self.net.node(1).heal()
+        self.wait(lambda: self.job(n1, number)["state"] == "cancelled", "the job is cancelled")
+        self.wait(lambda: self.shown(n1, "n2") == "member", "n2 takes VMs again")
+        self.assertEqual(self.online("web1", n1)["node"], "n2")
+        self.grows(n2, vm["id"])
 
     def test_a_host_goes_down_and_comes_back(self):
         """What the unit does before the host goes down, and what its next start makes of it."""

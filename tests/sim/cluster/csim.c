@@ -184,7 +184,7 @@ void csim_dispatch(struct csim *s, const struct csim_event *e)
 		csim_exited(s, e->node, e->a);
 		break;
 	case CSIM_SENT:
-		csim_sent(s, e->node, e->a);
+		csim_sent(s, e);
 		break;
 	case CSIM_SLOT:
 		csim_slot(s, e);

@@ -81,6 +81,7 @@ struct csim_node {
 	bool running[CSIM_ROLES]; /* its vCPUs run, unless frozen or paused */
 	bool paused[CSIM_ROLES];
 	uint64_t token[CSIM_ROLES]; /* with which it writes */
+	uint64_t sends[CSIM_ROLES]; /* counts: what was sent in an earlier one is old */
 };
 
 struct csim_volume {

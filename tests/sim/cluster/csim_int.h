@@ -41,7 +41,7 @@ void csim_boot(struct csim *s, uint32_t node);
 void csim_stop_node(struct csim *s, uint32_t node, bool stays_off, const char *why);
 void csim_started(struct csim *s, const struct csim_event *e);
 void csim_exited(struct csim *s, uint32_t node, uint32_t role);
-void csim_sent(struct csim *s, uint32_t node, uint32_t role);
+void csim_sent(struct csim *s, const struct csim_event *e);
 void csim_slot(struct csim *s, const struct csim_event *e);
 void csim_read_slots(struct csim *s, uint32_t node);
 void csim_raise(struct csim *s, const struct csim_event *e);

@@ -160,7 +160,8 @@ void csim_propose(struct csim *s, struct role_cmd cmd)
 	append(s, &cmd);
 	for (uint32_t id = 1; id <= s->cfg.nodes; id++) {
 		if ((s->primary & role_bit(id)) != 0 && csim_node(s, id)->alive) {
-			csim_at(CSIM_APPLY, id, s, 2 * CSIM_MS)->a = s->entry_count;
+			csim_at(CSIM_APPLY, id, s, 2 * CSIM_MS + csim_node(s, id)->lag_ns)->a =
+				s->entry_count;
 		}
 	}
 }

@@ -133,6 +133,14 @@ static void reset_run(struct csim *s, uint32_t node)
 	csim_stop_node(s, node, false, "gives up its run and restarts");
 }
 
+static void send(struct csim *s, uint32_t node, uint32_t role)
+{
+	struct csim_event *e = csim_at(CSIM_SENT, node, s, csim_between(s, CSIM_S, 3 * CSIM_S));
+
+	e->a = role;
+	e->b = ++csim_node(s, node)->sends[role - 1];
+}
+
 static void act(struct csim *s, uint32_t node, const struct agent_action *a)
 {
 	struct csim_node *n = csim_node(s, node);
@@ -174,7 +182,7 @@ static void act(struct csim *s, uint32_t node, const struct agent_action *a)
 		csim_say(s, "n%u resumes vm%u", node, a->role);
 		break;
 	case AGENT_VM_SEND:
-		csim_at(CSIM_SENT, node, s, csim_between(s, CSIM_S, 3 * CSIM_S))->a = a->role;
+		send(s, node, a->role);
 		break;
 	case AGENT_RESET:
 		reset_run(s, node);
@@ -257,16 +265,27 @@ void csim_exited(struct csim *s, uint32_t node, uint32_t role)
 	}
 }
 
-void csim_sent(struct csim *s, uint32_t node, uint32_t role)
+/* .c of the event: it stands still already, its writes end. */
+void csim_sent(struct csim *s, const struct csim_event *e)
 {
-	struct csim_node *n = csim_node(s, node);
+	struct csim_node *n = csim_node(s, e->node);
+	const struct agent_vm *vm = &n->agent->vms[e->a - 1];
 
-	n->running[role - 1] = false;
-	if (csim_own_writes(s, node, role)) {
-		csim_at(CSIM_SENT, node, s, 5 * CSIM_MS)->a = role;
+	if (!vm->sending || n->sends[e->a - 1] != e->b) { /* cancelled */
+		n->running[e->a - 1] = n->running[e->a - 1] ||
+		                       (e->c != 0 && vm->state == AGENT_RUNNING && !vm->killing);
 		return;
 	}
-	agent_vm_event(n->agent, role, AGENT_SENT);
+	n->running[e->a - 1] = false;
+	if (csim_own_writes(s, e->node, e->a)) {
+		struct csim_event *again = csim_at(CSIM_SENT, e->node, s, 5 * CSIM_MS);
+
+		again->a = e->a;
+		again->b = e->b;
+		again->c = 1;
+		return;
+	}
+	agent_vm_event(n->agent, e->a, AGENT_SENT);
 }
 
 /* ---- the log ---- */

@@ -126,6 +126,7 @@ static void on_ha_changed(void *arg)
 	if (!api->stopped) {
 		timing_look(api);
 		watchdog_look(api);
+		ha_notes_look(&api->notes, clock_now_ns());
 		ha_drain_look(api); /* tells people, before workers are ended for a long time */
 		if (api->moves != NULL) {
 			move_api_look(api->moves);
@@ -259,6 +260,7 @@ static void on_closing(void *arg)
 	vm_api_set_ha(api->cfg.vms, NULL);
 	ha_req_stop(api);
 	ha_drain_stop(api);
+	ha_notes_stop(&api->notes);
 	ha_forward_stop(api);
 	csv_wire_close(api->csv);
 	fence_api_close(api->fence);
@@ -337,6 +339,7 @@ void ha_api_stop(struct ha_api *api)
 		vm_api_set_ha(api->cfg.vms, NULL);
 		ha_req_stop(api);
 		ha_drain_stop(api);
+		ha_notes_stop(&api->notes);
 		ha_forward_stop(api);
 		csv_wire_stop(api->csv);
 		fence_api_stop(api->fence);

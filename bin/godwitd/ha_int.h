@@ -15,6 +15,7 @@
 #include "bin/godwitd/fence_api.h"
 #include "bin/godwitd/ha_api.h"
 #include "bin/godwitd/ha_guard.h"
+#include "bin/godwitd/ha_note.h"
 #include "bin/godwitd/move_api.h"
 #include "bin/godwitd/vm_api.h"
 #include "cluster/ha/ha.h"
@@ -52,6 +53,7 @@ struct ha_api {
 	struct move_cluster move_ops;
 	struct move_api *moves;  /* borrowed; NULL: not there yet */
 	struct list drains;      /* of struct ha_drain, owned */
+	struct ha_notes notes;   /* of moves, on their way into documents */
 	struct list backs;       /* of struct ha_back, owned */
 	struct list forwards;    /* of struct ha_forward, owned */
 	char boot[40];           /* GUID of this boot of the host; "" = not known */

@@ -23,8 +23,6 @@
 #include "cluster/ha/maint.h"
 #include "hv/manager/vm_move.h"
 
-#define NOTE_NS (5 * NS_PER_S)
-
 static const struct role *role_named(const struct ha_api *api, const char *name)
 {
 	return api->ha == NULL ? NULL
@@ -140,30 +138,24 @@ static void on_sent(void *arg, const char *name)
 	tell(arg, name, AGENT_SENT);
 }
 
-static void on_noted(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
+static int on_note(void *arg, const struct db_cmd *cmd, uint64_t timeout_ns, rsm_done_fn fn,
+                   void *fn_arg)
 {
-	(void)arg; /* for people, and for whoever empties this node: they look again */
-	(void)outcome;
-	(void)result;
+	struct ha_api *api = arg;
+
+	return api->place.member != NULL
+	               ? member_propose(api->place.member, cmd, timeout_ns, fn, fn_arg)
+	               : -ENOTCONN;
 }
 
-/* Into the VM's document. Takes @patch. */
+/* Into the VM's document, for people and for whoever empties this node. Takes @patch. */
 static void note(struct ha_api *api, const char *name, json_t *patch)
 {
-	struct db_cmd cmd;
-
-	if (api->place.member == NULL || patch == NULL) {
+	if (api->stopped || api->place.member == NULL) {
 		json_decref(patch);
 		return;
 	}
-	db_cmd_init(&cmd);
-	db_cmd_merge(&cmd, DB_VM, name, patch);
-	if (db_cmd_end(&cmd) != 0 ||
-	    member_propose(api->place.member, &cmd, NOTE_NS, on_noted, NULL) != 0) {
-		log_info(HA_TAG, "what became of a move is not noted vm=%s", name);
-	}
-	db_cmd_fini(&cmd);
-	json_decref(patch);
+	ha_note(&api->notes, name, patch, clock_now_ns());
 }
 
 static uint32_t number_of_node(const struct ha_api *api, const char *name)
@@ -355,6 +347,7 @@ void ha_move_send(struct ha_api *api, uint32_t role, uint32_t node)
 
 void ha_move_init(struct ha_api *api)
 {
+	ha_notes_init(&api->notes, on_note, api);
 	api->move_ops = (struct move_cluster){
 		.owned = on_owned,
 		.ask = on_ask,

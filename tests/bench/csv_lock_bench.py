@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""csv_lock_bench.py CSV_LOCK_BENCH [SECONDS]: locks and metadata of a shared volume, for nodes that do not coordinate it.
+"""csv_lock_bench.py CSV_LOCK_BENCH [SECONDS]: locks, metadata of a shared volume, for nodes that do not coordinate it.
 
 Four hosts (network namespaces) and a LUN, a file in /var/tmp: n1 and n2 run a real godwit-csvd each, n1 coordinates;
 on n3 and n4 csv_lock_bench asks in place of one. mount.* lines are about n2's mount: system calls of one process,
@@ -11,7 +11,6 @@ import os
 import pathlib
 import statistics
 import sys
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "node"))

@@ -85,7 +85,7 @@ class Full(vm_test.Node):
         self.lab.sh("n1", "qemu-img check -f vhdx /root/full.vhdx", timeout=DEADLINE_S)
         self.godwit("switch create inet --type nat")
         self.godwit(f"vm create full --memory 768M --cpus 2 --kernel {self.full['bzimage']} --initrd "
-                    f"{self.full['initrd']} --append 'console=ttyS0 root=LABEL=godwit-guest mitigations=off' "
+                    f"{self.full['initrd']} --append 'console=ttyS0 quiet root=LABEL=godwit-guest mitigations=off' "
                     "--disk /root/full.vhdx --nic switch=inet")
         self.addCleanup(self.remove, "full")
         self.godwit("vm start full")

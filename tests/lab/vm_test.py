@@ -114,11 +114,11 @@ class Node(gwlab_client.LabCase):
         self.wait_said("n1", name, "gwguest: ready", count)
 
     def wait_said(self, node, name, text, count=1, timeout=SAID_S):
-        """On @count lines of its console. Looked for in the node's file: asking godwit again and again takes half of an
-        emulated processor from the guest that boots."""
+        """On @count lines of its console. Read from the node's file by one program that waits: asking godwit again and again
+        takes half of an emulated processor from the guest that boots, a loop of the shell's a good part, too."""
         vm = re.search(r'"id": "(\S+)"', self.lab.sh(node, f"godwit vm show {name} --json"))[1]
-        done = self.lab.exec(node, f"until [ $(grep -c '{text}' /var/lib/godwit/vm/{vm}/console.log) -ge {count} ]; "
-                             "do sleep 0.3; done", timeout=timeout)
+        done = self.lab.exec(node, f"tail -n +1 -s 0.3 -F /var/lib/godwit/vm/{vm}/console.log 2>/dev/null | "
+                             f"grep -a -m {count} '{text}'", timeout=timeout)
         self.assertEqual(done.returncode, 0, f"{name} has not said '{text}' {count} times after {timeout} s:\n"
                          f"{done.stderr.decode()}\n{self.lab.exec(node, f'godwit vm log {name}').stdout.decode()}")
 

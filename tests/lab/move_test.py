@@ -103,7 +103,7 @@ class Move(vm_test.Node):
                               f" && godwit vm start {name}")
             self.addCleanup(self.away, name)
         for name, node in homes.items():
-            wait_for(f"{name} works", lambda n=name, at=node: "ok mem" in self.lab.sh(at, f"godwit vm log {n}"), 180, 1)
+            self.wait_said(node, name, "ok mem")
         other = {"n1": "n2", "n2": "n1"}
         with contextlib.ExitStack() as stack:
             moves = {name: stack.enter_context(self.lab.spawn(

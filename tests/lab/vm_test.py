@@ -119,8 +119,9 @@ class Node(gwlab_client.LabCase):
         vm = re.search(r'"id": "(\S+)"', self.lab.sh(node, f"godwit vm show {name} --json"))[1]
         done = self.lab.exec(node, f"tail -n +1 -s 0.3 -F /var/lib/godwit/vm/{vm}/console.log 2>/dev/null | "
                              f"grep -a -m {count} '{text}'", timeout=timeout)
-        self.assertEqual(done.returncode, 0, f"{name} has not said '{text}' {count} times after {timeout} s:\n"
-                         f"{done.stderr.decode()}\n{self.lab.exec(node, f'godwit vm log {name}').stdout.decode()}")
+        if done.returncode != 0:
+            self.fail(f"{name} has not said '{text}' {count} times after {timeout} s:\n{done.stderr.decode()}\n"
+                      f"{self.lab.exec(node, f'godwit vm log {name}').stdout.decode()}")
 
     def godwit_json(self, words):
         return json.loads(self.godwit(f"{words} --json"))

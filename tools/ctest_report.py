@@ -27,11 +27,12 @@ class Case:
 
 def verdict(case):
     """ctest's words for it, in three."""
-    if case.find("failure") is not None or case.get("status") == "fail":
-        return "failed"
-    if case.find("skipped") is not None or case.get("status") in ("notrun", "disabled"):
+    if case.get("status") == "run" and case.find("failure") is None:
+        return "good"
+    skipped = case.find("skipped")
+    if skipped is not None and "SKIP_" in skipped.get("message", "") or case.get("status") == "disabled":
         return "skipped"
-    return "good"
+    return "failed"  # also what could not be started
 
 
 def read(path):
@@ -65,7 +66,7 @@ def main(paths):
     failed = [c for c in cases if c.verdict == "failed"]
     second = [c for c in failed if (c.build, c.name) in again and again[c.build, c.name].verdict == "good"]
     if second:
-        print(f"\nGood only when run once more, alone: {len(second)}")
+        print(f"\nGood only when run once more: {len(second)}")
         for c in second:
             said(c)
     bad = [again.get((c.build, c.name), c) for c in failed if c not in second]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/lib.sh and tools/ctest_report.py: a failure is never shown or counted as anything else."""
+"""deploy/lib.sh, deploy/test and tools/ctest_report.py: a failure is never shown or counted as anything else."""
 import os
 import pathlib
 import re
@@ -24,7 +24,7 @@ skipped: no RDMA device
 </system-out></testcase>
 </testsuite>
 """
-# Three tests, of which the second fails if there is a file and the third always.
+# One is skipped, one good, one fails if there is a file, one always, and one is not there.
 PROJECT = """cmake_minimum_required(VERSION 3.25)
 project(x NONE)
 enable_testing()
@@ -33,6 +33,7 @@ set_tests_properties(lacks PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME fine COMMAND true)
 add_test(NAME odd COMMAND sh -c "echo first words; ! rm busy")
 add_test(NAME bad COMMAND sh -c "echo last words; exit 3")
+add_test(NAME gone COMMAND ./no-such-program)
 """
 
 
@@ -190,27 +191,74 @@ class Report(unittest.TestCase):
             top = pathlib.Path(source) / "b"
             (pathlib.Path(source) / "CMakeLists.txt").write_text(PROJECT, encoding="utf-8")
             subprocess.run(["cmake", "-S", source, "-B", top], check=True, capture_output=True)
-            out, status = self.ctest(top, "--output-junit", "test.xml", "-E", "odd|bad")
+            out, status = self.ctest(top, "--output-junit", "test.xml", "-E", "odd|bad|gone")
             self.assertIn("Skipped tests: 1\n  lacks (b): no such thing\n", out)
             self.assertRegex(out, r"\d\.\d s  fine \(b\)")
             self.assertNotIn("Failed", out)
             self.assertEqual(status, 0)
 
             (top / "busy").touch()
-            out, status = self.ctest(top, "--output-junit", "test.xml", "-E", "bad")
+            out, status = self.ctest(top, "--output-junit", "test.xml", "-E", "bad|gone")
             self.assertRegex(out, r"Failed tests: 1\n  odd \(b\), [\d.]+ s, its last lines:\n    \| first words\n")
             self.assertEqual(status, 1)
 
             out, status = self.ctest(top, "--rerun-failed", "--output-junit", "again.xml")
-            self.assertRegex(out, r"Good only when run once more, alone: 1\n  odd .*\n    \| first words\n")
+            self.assertRegex(out, r"Good only when run once more: 1\n  odd .*\n    \| first words\n")
             self.assertNotIn("Failed", out)
             self.assertEqual(status, 0)
 
             self.ctest(top, "--output-junit", "test.xml")
             out, status = self.ctest(top, "--rerun-failed", "--output-junit", "again.xml")
-            self.assertRegex(out, r"Failed tests: 1\n  bad .*\n    \| last words\n")
+            self.assertRegex(out, r"Failed tests: 2\n  bad .*\n    \| last words\n  gone ")
             self.assertNotIn("Good only", out)
             self.assertEqual(status, 1)
+
+
+class Again(unittest.TestCase):
+    """ctest_release() of deploy/test: what of a run's failures is taken back by a second one."""
+
+    def setUp(self):
+        self.dir = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name in ("deploy/lib.sh", "tools/ctest_report.py"):
+            (self.dir / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, self.dir / name)
+        text = (ROOT / "deploy/test").read_text(encoding="utf-8")
+        self.functions = "".join(re.findall(r"^ctest_\w+\(\) .*?^}\n", text, re.M | re.S))
+        self.marks = self.dir / "marks"
+        self.marks.mkdir()
+
+    def run_tests(self, *lines):
+        """Runs tests with these shell lines as a stage; its verdict."""
+        tests = "".join(f"add_test(NAME t{i} COMMAND sh -c [[{line}]])\n"
+                        f"set_tests_properties(t{i} PROPERTIES SKIP_RETURN_CODE 77 WORKING_DIRECTORY {self.marks})\n"
+                        for i, line in enumerate(lines))
+        (self.dir / "CMakeLists.txt").write_text(
+            f"cmake_minimum_required(VERSION 3.25)\nproject(x NONE)\nenable_testing()\n{tests}", encoding="utf-8")
+        subprocess.run(["cmake", "-S", self.dir, "-B", self.dir / "build/release"], check=True, capture_output=True)
+        script = f"set -euo pipefail; . {self.dir}/deploy/lib.sh; {self.functions} log_open t; cd {self.dir}; stage tests ctest_release"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False,
+                              stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"})
+        return done.stdout.splitlines()[0].split(" s  ")[1], done.returncode
+
+    def test_all_good(self):
+        self.assertEqual(self.run_tests("true", "exit 77"), ("ok  100% tests passed, 0 tests failed out of 2", 0))
+
+    def test_good_the_second_time(self):
+        self.assertEqual(self.run_tests("true", "mkdir busy || exit 0; exit 3"),
+                         ("ok  100% tests passed, 1 of them only when run once more", 0))
+
+    def test_never_good(self):
+        self.assertEqual(self.run_tests("true", "exit 3"), ("FAILED  status 8", 1))
+
+    def test_skipped_the_second_time(self):
+        self.assertEqual(self.run_tests("true", "mkdir busy || exit 77; exit 3"), ("FAILED  status 1", 1))
+
+    def test_too_many(self):
+        self.assertEqual(self.run_tests(*(f"mkdir busy{i} || exit 0; exit 3" for i in range(6))), ("FAILED  status 8", 1))
+
+    def test_what_was_left_by_a_run_before_is_none_of_this_ones(self):
+        self.assertEqual(self.run_tests("mkdir busy || exit 0; exit 3", "exit 0")[1], 0)
+        self.assertEqual(self.run_tests(), ("FAILED  status 8", 1))  # no tests at all
 
 
 if __name__ == "__main__":

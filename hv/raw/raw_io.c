@@ -435,9 +435,25 @@ static void raw_discard_done(struct raw *raw, struct raw_req *r, int32_t res)
 	                   : raw_result(res));
 }
 
+/* Before this thread waits: what is prepared by any device of the ring begins, since who looked at
+ * the time (raw_direct) must not submit after that. Returns false if it cannot now: once more from
+ * the next dispatch. */
+static bool raw_may_wait(struct raw *raw, struct raw_req *r)
+{
+	if (uring_submit(raw->blk.ring) < 0) {
+		uring_defer(raw->blk.ring, &r->op, 0);
+		return false;
+	}
+	return true;
+}
+
 /* One blocking call, short enough for the others on this ring. */
 static void raw_discard_step(struct raw *raw, struct raw_req *r)
 {
+	if (!raw_may_wait(raw, r)) {
+		return;
+	}
+
 	uint64_t left = r->req->len_bytes - r->done_bytes;
 	uint64_t range[2] = {
 		r->req->offset_bytes + r->done_bytes,
@@ -453,7 +469,7 @@ static void raw_discard_step(struct raw *raw, struct raw_req *r)
 	raw_discard_done(raw, r, res);
 }
 
-/* Sizes are changed at once: it is a change of metadata, and newer kernels only can queue it. */
+/* Not queued, which newer kernels only can: it is a change of metadata. */
 static int raw_resize(struct raw *raw, uint64_t size_bytes)
 {
 	int err;
@@ -473,15 +489,15 @@ static void raw_resize_now(struct raw *raw, struct raw_req *r)
 {
 	int err;
 
-	if (!raw_direct_drain(raw, r)) {
+	if (raw->direct != NULL && !raw_direct_drain(raw, r)) {
 		return; /* another one has let things begin again */
 	}
-	/* Whoever looked at the time just now does not submit after all this waiting. */
-	if (uring_submit(raw->blk.ring) < 0) {
-		uring_defer(raw->blk.ring, &r->op, 0);
+	if (!raw_may_wait(raw, r)) {
 		return;
 	}
-	raw_direct_release(raw);
+	if (raw->direct != NULL) {
+		raw_direct_release(raw);
+	}
 	err = raw_resize(raw, r->req->offset_bytes);
 	raw->file_seq++;
 	if (err != 0) {
@@ -538,7 +554,7 @@ static void raw_io_done(struct uring_op *op, int32_t res, bool more)
 		return;
 	}
 	r->retries = 0;
-	if (res >= 0 && fault_io() != 0) {
+	if (res >= 0 && r->phase != RAW_RESIZE && fault_io() != 0) { /* that one begins only now */
 		res = -EIO;
 	}
 	switch ((enum raw_phase)r->phase) {
@@ -591,13 +607,8 @@ static bool raw_plan(struct raw *raw, struct raw_req *r, int *result)
 		r->phase = raw->zero == RAW_ZERO_WRITE ? RAW_FILL : RAW_RANGE;
 		return true;
 	case BLK_RESIZE:
-		if (raw->direct != NULL) {
-			r->phase = RAW_RESIZE;
-			return true;
-		}
-		*result = raw_resize(raw, r->req->offset_bytes);
-		r->phase = RAW_SYNC;
-		return *result == 0 && (r->req->flags & BLK_FUA) != 0;
+		r->phase = RAW_RESIZE;
+		return true;
 	case BLK_OP_COUNT:
 		break;
 	}

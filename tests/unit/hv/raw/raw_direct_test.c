@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -235,6 +234,31 @@ static void *watch(void *arg)
 	return err == 0 ? w : NULL;
 }
 
+static void prepare_write(struct service *s, struct raw_probe *write, uint8_t *block)
+{
+	memset(block, 0xee, BLOCK);
+	write->iov = (struct iovec){.iov_base = block, .iov_len = BLOCK};
+	write->req = (struct blk_req){
+		.op = BLK_WRITE,
+		.offset_bytes = BLOCK,
+		.len_bytes = BLOCK,
+		.iov = &write->iov,
+		.iov_count = 1,
+	};
+	raw_probe_start(s->blk, write);
+}
+
+static void make_other(const struct raw_fixture *f, char path[80])
+{
+	int fd;
+
+	(void)snprintf(path, 80, "%s/other.raw", f->dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, RAW_FIXTURE_BYTES), 0);
+	assert_int_equal(close(fd), 0);
+}
+
 /* A look at the time is as old as what is waited for between it and the submission. */
 static void what_others_prepared_is_submitted_before_a_size_changes(void **state)
 {
@@ -244,29 +268,19 @@ static void what_others_prepared_is_submitted_before_a_size_changes(void **state
 	struct witness w = {.its = &b, .other = &a};
 	struct raw_probe resize = {
 		.req = {.op = BLK_RESIZE, .offset_bytes = RAW_FIXTURE_BYTES / 2}};
-	struct raw_probe write = {
-		.req = {.op = BLK_WRITE, .offset_bytes = BLOCK, .len_bytes = BLOCK}};
-	uint8_t *block = aligned_alloc(BLOCK, BLOCK);
+	struct raw_probe write;
+	_Alignas(BLOCK) uint8_t block[BLOCK];
 	char path[80];
 	pthread_t thread;
-	int fd;
 
-	(void)snprintf(path, sizeof(path), "%s/other.raw", f->dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	assert_true(fd >= 0 && block != NULL);
-	assert_int_equal(ftruncate(fd, RAW_FIXTURE_BYTES), 0);
-	assert_int_equal(close(fd), 0);
+	make_other(f, path);
 	begin(f, f->path, &a);
 	begin(f, path, &b);
 	write_there(f, &a, 1);
 	write_there(f, &b, 1);
-	memset(block, 0xee, BLOCK);
-	write.iov = (struct iovec){.iov_base = block, .iov_len = BLOCK};
-	write.req.iov = &write.iov;
-	write.req.iov_count = 1;
 	assert_int_equal(pthread_create(&thread, NULL, watch, &w), 0);
 	raw_probe_start(b.blk, &resize); /* for the next dispatch */
-	raw_probe_start(a.blk, &write);
+	prepare_write(&a, &write, block);
 	while (uring_dispatch(f->ring) == 0) {
 		(void)sched_yield();
 	}
@@ -277,7 +291,36 @@ static void what_others_prepared_is_submitted_before_a_size_changes(void **state
 	end(&b);
 	end(&a);
 	assert_int_equal(unlink(path), 0);
-	free(block);
+}
+
+/* A file elsewhere may take as long. */
+static void so_it_is_if_the_other_disk_is_on_no_volume(void **state)
+{
+	struct raw_fixture *f = *state;
+	struct service s = {0};
+	struct raw_probe resize = {
+		.req = {.op = BLK_RESIZE, .offset_bytes = RAW_FIXTURE_BYTES / 2}};
+	struct raw_probe write;
+	_Alignas(BLOCK) uint8_t block[BLOCK];
+	struct blk *other;
+	char path[80];
+
+	make_other(f, path);
+	other = raw_fixture_open(f, &(struct raw_cfg){.path = path});
+	begin(f, f->path, &s);
+	write_there(f, &s, 1);
+	assert_true(uring_submit(f->ring) >= 0);
+	raw_probe_start(other, &resize);
+	prepare_write(&s, &write, block);
+	while (resize.calls == 0) {
+		(void)uring_dispatch(f->ring);
+	}
+	assert_int_equal(uring_submit(f->ring), 0); /* nothing was left */
+	assert_int_equal(raw_probe_wait(s.blk, &write), 0);
+	assert_int_equal(device_byte(&s, DEVICE_AT + BLOCK), 0xee);
+	end(&s);
+	assert_int_equal(blk_close(other, NULL), 0);
+	assert_int_equal(unlink(path), 0);
 }
 
 #define WITH_FILE(fn)                                                                         \
@@ -293,6 +336,7 @@ int main(void)
 		WITH_FILE(nothing_is_begun_when_the_time_is_over),
 		WITH_FILE(a_flush_that_is_prepared_keeps_the_device_open),
 		WITH_FILE(what_others_prepared_is_submitted_before_a_size_changes),
+		WITH_FILE(so_it_is_if_the_other_disk_is_on_no_volume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -391,7 +391,7 @@ static void loop_run_timers(struct loop *loop)
 	}
 }
 
-/* The timerfd is readable. */
+/* The timerfd is readable: it has woken the loop, which calls who is due after what is ready. */
 static void loop_clock_fired(int fd, uint32_t events, void *arg)
 {
 	struct loop *loop = arg;
@@ -399,7 +399,6 @@ static void loop_clock_fired(int fd, uint32_t events, void *arg)
 	(void)events;
 	loop_event_read(fd);
 	loop->clock_ns = 0;
-	loop_run_timers(loop);
 }
 
 /* ---- calls from other threads ---- */
@@ -738,10 +737,9 @@ void loop_run(struct loop *loop)
 	loop->thread = pthread_self();
 	atomic_store(&loop->running, true);
 	while (!atomic_load(&loop->stop)) {
-		int wait_ms = loop_wait_ms(loop);
-
 		loop->batch_pos = 0;
-		loop->batch_count = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, wait_ms);
+		loop->batch_count =
+			epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, loop_wait_ms(loop));
 		CHECK(loop->batch_count >= 0 || errno == EINTR);
 		while (loop->batch_pos < loop->batch_count && !atomic_load(&loop->stop)) {
 			const struct epoll_event *ev = &loop->batch[loop->batch_pos++];
@@ -751,9 +749,7 @@ void loop_run(struct loop *loop)
 			}
 		}
 		loop->batch_count = 0; /* what was not looked at will be reported again */
-		if (wait_ms == 0) {
-			loop_run_timers(loop);
-		}
+		loop_run_timers(loop);
 	}
 	atomic_store(&loop->running, false);
 	atomic_store(&loop->stop, false);

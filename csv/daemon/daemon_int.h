@@ -179,8 +179,8 @@ struct csv_volume {
 	const char *said_reason;    /* static */
 	enum csv_volume_way way;
 	bool hanging;             /* what files have sent to the device; at the last look */
-	uint64_t round_until_ns;  /* our lease when it began to be REDIRECTED */
-	const char *round_reason; /* of the last file that was; static, NULL = none was */
+	uint64_t round_until_ns;  /* our lease when a file was last seen to be redirected */
+	const char *round_reason; /* of that file; static, NULL = none since it was DIRECT */
 	uint64_t well_ns;         /* since when the device answers without a break; 0 = does not */
 	uint64_t since_ns;
 	bool gone;  /* to be freed, */

@@ -85,7 +85,7 @@ static bool still_round(const struct csv_volume *v)
 {
 	return v->reach.how != REACH_LOCAL &&
 	       (v->way == CSV_VOLUME_WAY_LOST ||
-	        (v->said == CSV_VOLUME_REDIRECTED && until_ns(v) <= v->round_until_ns));
+	        (v->round_reason != NULL && until_ns(v) <= v->round_until_ns));
 }
 
 /* Nothing waits for the volume: do its files find a way to the device? */
@@ -104,6 +104,7 @@ static enum csv_volume_state way_of(struct csv_volume *v, const struct csv_mount
 	}
 	if (through) {
 		v->round_reason = *by;
+		v->round_until_ns = until_ns(v);
 		return CSV_VOLUME_REDIRECTED;
 	}
 	if (still_round(v)) {
@@ -112,6 +113,7 @@ static enum csv_volume_state way_of(struct csv_volume *v, const struct csv_mount
 		return CSV_VOLUME_REDIRECTED;
 	}
 	*by = NULL;
+	v->round_reason = NULL;
 	return CSV_VOLUME_DIRECT;
 }
 
@@ -164,9 +166,6 @@ void volume_look(struct csv_volume *v, uint64_t now_ns)
 	by = by != NULL ? by : "";
 	if (state == v->said && strcmp(by, v->said_reason) == 0 && v->since_ns != 0) {
 		return;
-	}
-	if (v->said != CSV_VOLUME_REDIRECTED) {
-		v->round_until_ns = until_ns(v);
 	}
 	v->said = state;
 	v->said_reason = by;

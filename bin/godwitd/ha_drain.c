@@ -53,7 +53,9 @@ struct ha_drain {
 	uint64_t deadline_ns; /* UINT64_MAX = none */
 	uint64_t done_ns;     /* seen to be empty since; 0 = not */
 	uint64_t cancel_ns;   /* somebody took it back; 0 = not */
-	uint64_t again_ns;    /* then: said again */
+	uint64_t cancel_ms;   /* then: cluster time; */
+	uint64_t again_ns;    /* said again; */
+	bool undone;          /* the log has the end of the wish: another one is not ours */
 	json_t *last;         /* owned: rows as told last */
 };
 
@@ -360,6 +362,9 @@ static int drain_state(struct ha_drain *d, const struct ha_rows *count, const js
 		               ? 1
 		               : errbuf_set(eb, -ETIMEDOUT, "the cluster did not answer");
 	}
+	if (d->undone && n->drain != ROLE_DRAIN_NONE) {
+		return cancelled(d, eb); /* that is somebody else's */
+	}
 	if (n->drain == ROLE_DRAIN_DONE) {
 		d->done_ns = d->done_ns != 0 ? d->done_ns : now_ns;
 		return count->untold != 0 && now_ns < d->done_ns + DRAIN_TELL_NS ? 1 : 0;
@@ -403,33 +408,40 @@ static void drain_began(struct ha_drain *d)
 	json_decref(doc);
 }
 
-/* Those on their way from @node stay. */
-static int stay_all(struct ha_api *api, uint32_t node)
+/* Those on their way from @node since @by_ms or longer stay. */
+static int stay_all(struct ha_api *api, uint32_t node, uint64_t by_ms)
 {
 	const struct role_table *t = member_roles(api->place.member);
 	int err = 0;
 
 	for (const struct role *r = role_table_next(t, 0); err == 0 && r != NULL;
 	     r = role_table_next(t, r->id)) {
-		if (r->state == ROLE_MIGRATING && r->owner.node == node) {
+		if (r->state == ROLE_MIGRATING && r->owner.node == node && r->since_ms <= by_ms) {
 			err = ha_stay(api->ha, r->id);
 		}
 	}
 	return err;
 }
 
-/* It was taken back, and the log still has not all of it. */
+/* It was taken back, and the log still has not all of it. What began after that goes on. */
 static void drain_cancel_again(struct ha_drain *d)
 {
+	enum role_drain wish = node_of(d->api, d->node)->drain;
 	uint64_t now_ns = clock_now_ns();
-	int err;
+	int err = 0;
 
-	if (d->cancel_ns == 0 || d->phase != DRAIN_RUNS || now_ns < d->again_ns) {
+	if (d->cancel_ns == 0 || d->phase != DRAIN_RUNS) {
+		return;
+	}
+	d->undone = d->undone || wish == ROLE_DRAIN_NONE;
+	if (now_ns < d->again_ns) {
 		return;
 	}
 	d->again_ns = now_ns + DRAIN_AGAIN_NS;
-	err = node_of(d->api, d->node)->drain == ROLE_DRAIN_ACTIVE ? ha_drain_undo(d->api, d->node)
-	                                                           : stay_all(d->api, d->node);
+	if (!d->undone && wish == ROLE_DRAIN_ACTIVE) {
+		err = ha_drain(d->api->ha, d->node, false);
+	}
+	err = err != 0 ? err : stay_all(d->api, d->node, d->cancel_ms);
 	log_info(HA_TAG, "a drain is taken back again node=%u error=%s", d->node,
 	         strerrorname_np(-err));
 }
@@ -542,22 +554,32 @@ int ha_drain_undo(struct ha_api *api, uint32_t node)
 	bool active = node_of(api, node)->drain == ROLE_DRAIN_ACTIVE;
 	int err = ha_drain(api->ha, node, false);
 
-	return err == 0 && active ? stay_all(api, node) : err;
+	return err == 0 && active ? stay_all(api, node, UINT64_MAX) : err;
 }
 
-/* Taken back. What is not in the log yet will not get there: on_written(). */
+static void cancel_noted(struct ha_drain *d)
+{
+	d->cancel_ns = clock_now_ns();
+	d->cancel_ms = ha_now_ms(d->api->ha);
+	d->again_ns = d->cancel_ns + DRAIN_AGAIN_NS;
+}
+
+/* Taken back. What is not in the log yet will not get there: on_written(). One that runs and of
+ * which the cluster cannot be told now goes on, as whoever asked hears. */
 static int take_back(struct ha_api *api, uint32_t node)
 {
 	struct ha_drain *d = drain_find(api, node);
+	int err;
 
-	if (d != NULL) {
-		d->cancel_ns = clock_now_ns();
-		d->again_ns = d->cancel_ns + DRAIN_AGAIN_NS;
-		if (d->phase == DRAIN_WRITES && node_of(api, node)->drain == ROLE_DRAIN_NONE) {
-			return 0;
-		}
+	if (d != NULL && d->phase == DRAIN_WRITES && node_of(api, node)->drain == ROLE_DRAIN_NONE) {
+		cancel_noted(d);
+		return 0;
 	}
-	return ha_drain_undo(api, node);
+	err = ha_drain_undo(api, node);
+	if (d != NULL && (err == 0 || d->phase != DRAIN_RUNS)) {
+		cancel_noted(d);
+	}
+	return err;
 }
 
 static int drain_cancel(void *arg, struct errbuf *eb)

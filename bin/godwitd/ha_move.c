@@ -148,6 +148,37 @@ static int on_note(void *arg, const struct db_cmd *cmd, uint64_t timeout_ns, rsm
 	               : -ENOTCONN;
 }
 
+static uint64_t at_ms_of(const json_t *one)
+{
+	json_int_t at_ms = json_integer_value(json_object_get(one, "at_ms"));
+
+	return at_ms > 0 ? (uint64_t)at_ms : 0;
+}
+
+/* When the last move that @doc knows of ended or failed; cluster time, 0 = it knows of none. */
+static uint64_t last_ms_of(const json_t *doc)
+{
+	json_t *unmoved = json_object_get(doc, "unmoved");
+	uint64_t last_ms = at_ms_of(json_object_get(doc, "moved"));
+	const char *node;
+	json_t *one;
+
+	json_object_foreach(unmoved, node, one)
+	{
+		uint64_t at_ms = at_ms_of(one);
+
+		last_ms = at_ms > last_ms ? at_ms : last_ms;
+	}
+	return last_ms;
+}
+
+static bool on_late(void *arg, const char *name, const json_t *patch)
+{
+	struct ha_api *api = arg;
+
+	return api->place.member != NULL && last_ms_of(ha_doc(api, name)) > last_ms_of(patch);
+}
+
 /* Into the VM's document, for people and for whoever empties this node. Takes @patch. */
 static void note(struct ha_api *api, const char *name, json_t *patch)
 {
@@ -347,7 +378,7 @@ void ha_move_send(struct ha_api *api, uint32_t role, uint32_t node)
 
 void ha_move_init(struct ha_api *api)
 {
-	ha_notes_init(&api->notes, on_note, api);
+	ha_notes_init(&api->notes, on_note, on_late, api);
 	api->move_ops = (struct move_cluster){
 		.owned = on_owned,
 		.ask = on_ask,

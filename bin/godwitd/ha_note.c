@@ -25,10 +25,11 @@ struct ha_note {
 	bool asked; /* a proposal is under way, and comes back here */
 };
 
-void ha_notes_init(struct ha_notes *notes, ha_note_fn propose, void *arg)
+void ha_notes_init(struct ha_notes *notes, ha_note_fn propose, ha_note_late_fn late, void *arg)
 {
 	list_init(&notes->list);
 	notes->propose = propose;
+	notes->late = late;
 	notes->arg = arg;
 }
 
@@ -51,17 +52,21 @@ void ha_notes_stop(struct ha_notes *notes)
 	}
 }
 
+static void say(struct ha_notes *notes);
+
 static void on_answer(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
 {
 	struct ha_note *n = arg;
+	struct ha_notes *notes = n->notes;
 
 	(void)result; /* a VM that is gone meanwhile needs none */
 	n->asked = false;
-	if (n->notes == NULL) {
+	if (notes == NULL) {
 		json_decref(n->patch);
 		free(n);
 	} else if (outcome == RSM_DONE) {
 		forget(n);
+		say(notes); /* the next one about this VM */
 	}
 }
 
@@ -99,7 +104,8 @@ static void drop_old(struct ha_notes *notes, uint64_t now_ns)
 	{
 		struct ha_note *n = list_entry(at, struct ha_note, link);
 
-		if (!n->asked && now_ns >= n->until_ns) {
+		if (!n->asked &&
+		    (now_ns >= n->until_ns || notes->late(notes->arg, n->name, n->patch))) {
 			log_info(TAG, "what became of a move is not noted vm=%s", n->name);
 			forget(n);
 		}
@@ -120,8 +126,8 @@ static void say(struct ha_notes *notes)
 
 void ha_notes_look(struct ha_notes *notes, uint64_t now_ns)
 {
-	say(notes);
 	drop_old(notes, now_ns);
+	say(notes);
 }
 
 void ha_note(struct ha_notes *notes, const char *name, json_t *patch, uint64_t now_ns)

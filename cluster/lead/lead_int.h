@@ -30,7 +30,7 @@ struct lead_node {
 struct lead_drained {
 	uint64_t at_ns; /* 0 = none */
 	uint64_t token; /* of the role then */
-	uint32_t to;    /* the node it goes to */
+	uint64_t to;    /* nodes it may go to: a set */
 	bool seen;      /* in the table */
 };
 

@@ -200,10 +200,17 @@ static struct role_cmd drain_cmd(const struct lead_view *view, const struct role
 static void drain_note(struct lead *l, const struct role *r, const struct place_choice *c,
                        uint64_t now_ns)
 {
-	if (c->how != PLACE_SHUTDOWN) {
-		l->drained[r->id - 1] =
-			(struct lead_drained){.at_ns = now_ns, .token = r->token, .to = c->node};
+	struct lead_drained *d = &l->drained[r->id - 1];
+
+	if (c->how == PLACE_SHUTDOWN) {
+		return;
 	}
+	/* One that was proposed before may still get into the log instead. */
+	*d = (struct lead_drained){
+		.at_ns = now_ns,
+		.token = r->token,
+		.to = (d->at_ns != 0 && d->token == r->token ? d->to : 0) | role_bit(c->node),
+	};
 }
 
 static void drain_done(struct lead *l, const struct lead_view *view, const struct role_node *n,
@@ -266,7 +273,7 @@ static void drain_undone(struct lead *l, const struct lead_view *view, const str
                          uint64_t now_ns, uint64_t now_ms, struct lead_out *out)
 {
 	struct lead_drained *d = &l->drained[r->id - 1];
-	bool moves = r->state == ROLE_MIGRATING && r->dest.node == d->to;
+	bool moves = r->state == ROLE_MIGRATING && (d->to & role_bit(r->dest.node)) != 0;
 
 	if (d->at_ns == 0) {
 		return;

@@ -20,6 +20,7 @@ static struct {
 		char text[256]; /* of the command */
 	} asked[ASKED_MAX];
 	uint32_t count;
+	int known; /* the document has what is as late as that */
 } group;
 
 static struct ha_notes notes;
@@ -41,6 +42,13 @@ static int propose(void *arg, const struct db_cmd *cmd, uint64_t timeout_ns, rsm
 	return 0;
 }
 
+static bool late(void *arg, const char *name, const json_t *patch)
+{
+	(void)name;
+	assert_ptr_equal(arg, &group);
+	return group.known > json_integer_value(json_object_get(patch, "moved"));
+}
+
 static void answer(uint32_t i, enum rsm_outcome outcome)
 {
 	group.asked[i].fn(group.asked[i].arg, outcome, &(struct rsm_result){0});
@@ -55,7 +63,7 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(&group, 0, sizeof(group));
-	ha_notes_init(&notes, propose, &group);
+	ha_notes_init(&notes, propose, late, &group);
 	return 0;
 }
 
@@ -91,9 +99,23 @@ static void notes_about_one_vm_keep_their_order(void **state)
 	assert_int_equal(group.count, 3);
 	assert_string_equal(group.asked[2].text, group.asked[0].text);
 	answer(2, RSM_DONE);
-	ha_notes_look(&notes, 2 * NS_PER_S);
-	assert_int_equal(group.count, 4);
+	assert_int_equal(group.count, 4); /* at once */
 	answer(3, RSM_DONE);
+	assert_true(list_empty(&notes.list));
+}
+
+static void what_another_node_has_noted_since_is_not_written_over(void **state)
+{
+	(void)state;
+	group.err = -EAGAIN;
+	put("web1", 1);
+	put("web2", 3);
+	group.err = 0;
+	group.known = 2;
+	ha_notes_look(&notes, 2 * NS_PER_S);
+	assert_int_equal(group.count, 1);
+	assert_non_null(memmem(group.asked[0].text, sizeof(group.asked[0].text), "web2", 4));
+	answer(0, RSM_DONE);
 	assert_true(list_empty(&notes.list));
 }
 
@@ -104,8 +126,14 @@ static void it_is_forgotten_some_day_and_at_the_end(void **state)
 	put("web1", 1);
 	ha_notes_look(&notes, 3600 * NS_PER_S);
 	assert_true(list_empty(&notes.list));
-	put("web1", 1);
 	group.err = 0;
+	put("web1", 1);
+	answer(0, RSM_UNKNOWN); /* too late to be said again */
+	ha_notes_look(&notes, 3600 * NS_PER_S);
+	assert_true(list_empty(&notes.list));
+	assert_int_equal(group.count, 1);
+	group.count = 0;
+	put("web1", 1);
 	put("web2", 2);
 	ha_notes_stop(&notes);
 	assert_true(list_empty(&notes.list));
@@ -119,6 +147,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(it_is_said_until_the_log_has_it, setup),
 		cmocka_unit_test_setup(notes_about_one_vm_keep_their_order, setup),
+		cmocka_unit_test_setup(what_another_node_has_noted_since_is_not_written_over,
+	                               setup),
 		cmocka_unit_test_setup(it_is_forgotten_some_day_and_at_the_end, setup),
 	};
 

@@ -15,7 +15,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TOOLS = ("clang-format", "clang-tidy", "cppcheck", "shellcheck", "clang", "ninja", "git")
-COPIED = ("tools/check.sh", "tools/tidy.py", "tools/cppcheck.cfg", "cmake", "CMakePresets.json", ".clang-format",
+COPIED = ("tools/check.sh", "tools/ctest_report.py", "tools/tidy.py", "tools/cppcheck.cfg", "cmake", "CMakePresets.json", ".clang-format",
           ".clang-tidy", ".gitignore", "tests/lib/test.h")
 HASH = "# SPDX-License-Identifier: Apache-2.0\n"
 SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
@@ -149,6 +149,12 @@ class Gate(unittest.TestCase):
     def test_a_failing_test(self):
         self.change("base/sum.c", GOOD["base/sum.c"].replace("a + b", "a - b"))
         self.assert_caught("debug", "0x5", "1 tests? failed out of 1")
+
+    def test_a_test_that_fails_once(self):
+        self.body(["if (mkdir(\"once\", 0700) == 0) {", "\ta++;", "}"], head="#include <sys/stat.h>\n")
+        done = self.gate("debug")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("100% tests passed, 1 of them only when run once more", done.stdout)
 
     def test_a_leak(self):
         self.body(["void *p = malloc((size_t)a);", "(void)memset(p, b, 1);"],

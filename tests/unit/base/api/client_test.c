@@ -161,7 +161,7 @@ static void an_answer_that_is_no_json_is_a_protocol_error(void **state)
 
 static void a_call_that_takes_too_long_ends_and_the_server_notices(void **state)
 {
-	const struct api_call call = {.method = API_GET, .path = "/v1/slow", .timeout_ms = 100};
+	const struct api_call call = {.method = API_GET, .path = "/v1/slow", .timeout_ms = 2000};
 	struct api_result result;
 	struct errbuf eb = {0};
 	uint64_t start_ns = clock_now_ns();
@@ -169,7 +169,7 @@ static void a_call_that_takes_too_long_ends_and_the_server_notices(void **state)
 	(void)state;
 	assert_int_equal(api_client_call(client, &call, &result, &eb), -ETIMEDOUT);
 	assert_true(clock_now_ns() - start_ns >= 90 * NS_PER_MS);
-	assert_true(clock_now_ns() - start_ns < 5 * NS_PER_S);
+	assert_true(clock_now_ns() - start_ns < 60 * NS_PER_S);
 	api_result_fini(&result);
 	assert_true(api_thread_wait_gone(&server, 1));
 }

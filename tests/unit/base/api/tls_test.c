@@ -242,7 +242,7 @@ static void streams_pass_and_a_reader_that_goes_is_noticed(void **state)
 {
 	const struct api_call events = {.method = API_GET, .path = "/v1/events?count=50000"};
 	const struct api_call follow = {.method = API_GET, .path = "/v1/follow"};
-	const struct api_call slow = {.method = API_GET, .path = "/v1/slow", .timeout_ms = 200};
+	const struct api_call slow = {.method = API_GET, .path = "/v1/slow", .timeout_ms = 3000};
 	struct api_client *client = open_client(&alice, url);
 	struct api_result result;
 	int count = 0;

@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (g == NULL) {
 		log_set_level(LOG_LEVEL_ERR);
-		guest_create(&(struct guest_cfg){.ram_bytes = 4u << 20}, &g);
+		guest_create(&(struct guest_cfg){.ram_bytes = 4u << 20, .wary = true}, &g);
 	}
 	save_init(&s);
 	save_begin(&s, "vmbus", 1, true);

@@ -53,6 +53,7 @@ struct guest_cfg {
 	/* After each turn of the host: what changed in memory is in gmem's dirty log, or the test
 	 * aborts. Each turn costs two copies of RAM: make it small. */
 	bool watch;
+	bool wary; /* drops messages that are too short: the bus was loaded from just anything */
 };
 
 /* guest_create() - memory, ring and bus; NULL = defaults. Aborts on failure, as all below. */

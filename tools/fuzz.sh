@@ -13,6 +13,7 @@
 # GODWIT_FUZZ_SECONDS   used if SECONDS is not given
 # GODWIT_FUZZ_BUDGET    seconds that all targets together may take: each gets less if need be
 # GODWIT_FUZZ_JOBS      targets at once (default: processors)
+# GODWIT_FUZZ_SEED      the same inputs in the same order each time, as far as time goes (default: others)
 # Exit status: 0 nothing found; 1 something was found, or a target did not run; 2 usage.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +38,7 @@ run_target() { # NAME PROGRAM SECONDS: prints its line; writes build/fuzz/log/NA
 	local name=$1 program=$2 seconds=$3 log=$build/log/$1.log status=0 execs before after new
 	mkdir -p "$build/corpus/$name" "tests/fuzz/corpus/$name"
 	# The first directory takes new inputs, the second is only read.
-	"$program" -max_total_time="$seconds" -max_len="$input_bytes_max" -timeout=10 -rss_limit_mb=2048 \
+	"$program" -max_total_time="$seconds" -max_len="$input_bytes_max" -timeout=60 -rss_limit_mb=2048 -seed="${GODWIT_FUZZ_SEED:-0}" \
 		-print_final_stats=1 -artifact_prefix="$build/findings/$name-" \
 		"$build/corpus/$name" "tests/fuzz/corpus/$name" >"$log" 2>&1 || status=$?
 	execs=$(awk '/^stat::number_of_executed_units:/ { n = $2 } END { print n + 0 }' "$log")

@@ -86,12 +86,14 @@ int godwit_finish(const struct cli_call *call, int err, json_t *answer, const st
 	return CLI_DONE;
 }
 
-/* @text as it may stand on a terminal. */
-static void put_clean(FILE *out, const char *text)
+/* As vfprintf(), of what may stand on a terminal. */
+static PRINTF_LIKE(2, 0) void put_args(FILE *out, const char *fmt, va_list ap)
 {
+	char text[LINE_MAX_BYTES];
 	char clean[LINE_MAX_BYTES];
 	struct text t;
 
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	text_init(&t, clean, sizeof(clean));
 	text_add_clean(&t, text, strlen(text));
 	(void)fputs(clean, out);
@@ -99,29 +101,25 @@ static void put_clean(FILE *out, const char *text)
 
 void godwit_note(const struct cli_call *call, const char *fmt, ...)
 {
-	char text[LINE_MAX_BYTES];
 	va_list ap;
 
 	if (cli_flag(call, "quiet", false)) {
 		return;
 	}
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
 	(void)fputs("godwit: ", call->err);
-	put_clean(call->err, text);
+	va_start(ap, fmt);
+	put_args(call->err, fmt, ap);
+	va_end(ap);
 	(void)fputc('\n', call->err);
 }
 
 void godwit_put(const struct cli_call *call, const char *fmt, ...)
 {
-	char text[LINE_MAX_BYTES];
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	put_args(call->out, fmt, ap);
 	va_end(ap);
-	put_clean(call->out, text);
 }
 
 void godwit_end(const struct cli_call *call)
@@ -131,13 +129,11 @@ void godwit_end(const struct cli_call *call)
 
 void godwit_say(const struct cli_call *call, const char *fmt, ...)
 {
-	char text[LINE_MAX_BYTES];
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	put_args(call->out, fmt, ap);
 	va_end(ap);
-	put_clean(call->out, text);
 	godwit_end(call);
 }
 

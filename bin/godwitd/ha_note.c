@@ -33,14 +33,19 @@ void ha_notes_init(struct ha_notes *notes, ha_note_fn propose, ha_note_late_fn l
 	notes->arg = arg;
 }
 
+static void note_free(struct ha_note *n)
+{
+	json_decref(n->patch);
+	free(n);
+}
+
 /* Frees it, at once or when the answer is there. */
 static void forget(struct ha_note *n)
 {
 	list_del(&n->link);
 	n->notes = NULL;
 	if (!n->asked) {
-		json_decref(n->patch);
-		free(n);
+		note_free(n);
 	}
 }
 
@@ -62,8 +67,7 @@ static void on_answer(void *arg, enum rsm_outcome outcome, const struct rsm_resu
 	(void)result; /* a VM that is gone meanwhile needs none */
 	n->asked = false;
 	if (notes == NULL) {
-		json_decref(n->patch);
-		free(n);
+		note_free(n);
 	} else if (outcome == RSM_DONE) {
 		forget(n);
 		say(notes); /* the next one about this VM */

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/lib.sh, deploy/test and tools/ctest_report.py: a failure is never shown or counted as anything else."""
+"""deploy/lib.sh, tools/ctest.sh and tools/ctest_report.py: a failure is never shown or counted as anything else."""
 import os
 import pathlib
 import re
@@ -215,15 +215,13 @@ class Report(unittest.TestCase):
 
 
 class Again(unittest.TestCase):
-    """ctest_release() of deploy/test: what of a run's failures is taken back by a second one."""
+    """tools/ctest.sh: what of a run's failures is taken back by a second one."""
 
     def setUp(self):
         self.dir = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        for name in ("deploy/lib.sh", "tools/ctest_report.py"):
+        for name in ("deploy/lib.sh", "tools/ctest.sh", "tools/ctest_report.py"):
             (self.dir / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, self.dir / name)
-        text = (ROOT / "deploy/test").read_text(encoding="utf-8")
-        self.functions = "".join(re.findall(r"^ctest_\w+\(\) .*?^}\n", text, re.M | re.S))
         self.marks = self.dir / "marks"
         self.marks.mkdir()
 
@@ -235,7 +233,7 @@ class Again(unittest.TestCase):
         (self.dir / "CMakeLists.txt").write_text(
             f"cmake_minimum_required(VERSION 3.25)\nproject(x NONE)\nenable_testing()\n{tests}", encoding="utf-8")
         subprocess.run(["cmake", "-S", self.dir, "-B", self.dir / "build/release"], check=True, capture_output=True)
-        script = f"set -euo pipefail; . {self.dir}/deploy/lib.sh; {self.functions} log_open t; cd {self.dir}; stage tests ctest_release"
+        script = f"set -euo pipefail; . {self.dir}/deploy/lib.sh; log_open t; cd {self.dir}; stage tests tools/ctest.sh build/release"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False,
                               stdin=subprocess.DEVNULL, env={**os.environ, "NO_COLOR": "1"})
         return done.stdout.splitlines()[0].split(" s  ")[1], done.returncode

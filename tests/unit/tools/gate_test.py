@@ -15,7 +15,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TOOLS = ("clang-format", "clang-tidy", "cppcheck", "shellcheck", "clang", "ninja", "git")
-COPIED = ("tools/check.sh", "tools/ctest_report.py", "tools/tidy.py", "tools/cppcheck.cfg", "cmake", "CMakePresets.json", ".clang-format",
+COPIED = ("tools/check.sh", "tools/ctest.sh", "tools/ctest_report.py", "tools/tidy.py", "tools/cppcheck.cfg", "cmake", "CMakePresets.json", ".clang-format",
           ".clang-tidy", ".gitignore", "tests/lib/test.h")
 HASH = "# SPDX-License-Identifier: Apache-2.0\n"
 SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"

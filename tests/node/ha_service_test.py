@@ -494,8 +494,8 @@ class MovesHard(Moves):
         vm = self.run_counter("web1", "--preferred", "n2")
         keep = os.open(n2.state / "vm" / vm["id"] / "console.log", os.O_RDONLY)
         self.addCleanup(os.close, keep)
-        self.begin("web1", n3, "--bandwidth", "4M")
-        self.wait(lambda: "round" in str(n2.ask("job", "list")), "it is being copied")
+        self.begin("web1", n3, "--bandwidth", "4M")  # over, and n3 back, before it counts as lost
+        self.wait(lambda: re.search("(copy|stop), round", str(n2.ask("job", "list"))), "it is being copied")
         n3.stop(signal.SIGKILL)
         self.wait(lambda: n1.vm("web1")["node"] == "n3", "the log has given it away")
         self.wait(lambda: not any("definition" in n2.ask("vm", "show", v["name"]) and v["state"] == "moved"

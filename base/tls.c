@@ -19,10 +19,9 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/loop.h"
+#include "base/tls_cipher.h"
 #include "base/tls_int.h"
 
-/* AES-128 first: the migration stream is bound by it, and 128 bits are enough for decades. */
-#define TLS_CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define TLS_GROUPS "X25519:P-256"
 #define TLS_CHAIN_DEPTH_MAX 1 /* the CA signs directly */
 
@@ -107,20 +106,26 @@ static int tls_alpn_select(SSL *ssl, const unsigned char **out, unsigned char *o
 static SSL_CTX *tls_settings_create(void)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+	bool chacha = tls_cipher_chacha_best();
 
 	if (ctx == NULL) {
 		return NULL;
 	}
 	if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
-	    SSL_CTX_set_ciphersuites(ctx, TLS_CIPHERS) != 1 ||
+	    SSL_CTX_set_ciphersuites(ctx, tls_cipher_list(chacha)) != 1 ||
 	    SSL_CTX_set1_groups_list(ctx, TLS_GROUPS) != 1 ||
 	    SSL_CTX_set_num_tickets(ctx, 0) != 1) {
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	(void)SSL_CTX_set_options(ctx, SSL_OP_ENABLE_KTLS | SSL_OP_NO_TICKET |
-	                                       SSL_OP_CIPHER_SERVER_PREFERENCE);
+	/* The server's choice, but ChaCha20 if it is the client's first: the slower side counts. */
+	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE |
+	                                       SSL_OP_PRIORITIZE_CHACHA);
+	if (!chacha) {
+		/* What the kernel's TLS is good for, cards that encrypt, is AES. */
+		(void)SSL_CTX_set_options(ctx, SSL_OP_ENABLE_KTLS);
+	}
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
 	                                    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 	                                    SSL_MODE_RELEASE_BUFFERS);
@@ -306,6 +311,11 @@ int tls_prepare(struct errbuf *eb)
 	return OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) == 1
 	               ? 0
 	               : tls_ossl_fail(eb, -ENOMEM, "cannot set up TLS");
+}
+
+int tls_ctx_prefer(struct tls_ctx *ctx, const char *ciphers)
+{
+	return SSL_CTX_set_ciphersuites(ctx->ssl_ctx, ciphers) == 1 ? 0 : -EINVAL;
 }
 
 int tls_ctx_reload(struct tls_ctx *ctx, struct errbuf *eb)

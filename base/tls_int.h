@@ -11,6 +11,7 @@
 #include "base/tls_pki.h"
 
 struct errbuf;
+struct tls_ctx;
 
 /*
  * tls_ossl_fail() - put @what and OpenSSL's reason in @eb and empty OpenSSL's error queue.
@@ -30,5 +31,9 @@ MUST_USE int tls_x509_info(X509 *cert, struct tls_cert_info *out, struct errbuf 
 
 /* tls_x509_pin() - as tls_cert_pin(); NULL is malformed. */
 MUST_USE int tls_x509_pin(const X509 *cert, char out[TLS_PIN_MAX], struct errbuf *eb);
+
+/* tls_ctx_prefer() - for tests: @ciphers as on a processor that is best at these, until a reload.
+ * Returns 0; -EINVAL. */
+MUST_USE int tls_ctx_prefer(struct tls_ctx *ctx, const char *ciphers);
 
 #endif

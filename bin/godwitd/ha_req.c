@@ -24,6 +24,7 @@
 #define STOP_NS (200 * NS_PER_S) /* for a stop: a guest may take its time */
 #define PROPOSE_NS (10 * NS_PER_S)
 #define EXPLAIN_MAX 600
+#define DEFINE_TRIES 16 /* of a VM, while others are defined */
 #define STOP_AT_ONCE 1u /* ha_api.stop_by_ns of one whose cord is pulled */
 
 /* Somebody waits for a role to get somewhere. */
@@ -389,7 +390,20 @@ struct change {
 	struct api_req *req;
 	enum vm_api_ask what; /* SET: made or changed; DELETE */
 	char name[ROLE_NAME_MAX];
+	json_t *definition; /* ref; NULL: not of a new VM */
+	json_t *ha;         /* ref, beside definition */
+	unsigned tries;     /* to define it, this one included */
 };
+
+static void define(struct ha_api *api, struct api_req *req, json_t *definition, json_t *ha,
+                   unsigned tries);
+
+static void change_free(struct change *c)
+{
+	json_decref(c->definition);
+	json_decref(c->ha);
+	free(c);
+}
 
 static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_result *result)
 {
@@ -398,6 +412,13 @@ static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_res
 	const struct role *r = NULL;
 	int err = 0;
 
+	if (outcome != RSM_UNKNOWN && result->status != 0 && c->definition != NULL &&
+	    c->tries < DEFINE_TRIES) {
+		/* Another VM or a volume came or went: what that means is looked up again. */
+		define(c->api, c->req, c->definition, c->ha, c->tries + 1);
+		change_free(c);
+		return;
+	}
 	if (outcome == RSM_UNKNOWN && result->status == -ECANCELED) {
 		err = errbuf_set(&eb, -ECANCELED,
 		                 "this node leaves the cluster: it may have been done or not");
@@ -419,27 +440,38 @@ static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_res
 	} else {
 		(void)api_reply(c->req, 200, r != NULL ? remote_row(c->api, r) : json_object());
 	}
-	free(c);
+	change_free(c);
 }
 
-/* @cmd is ended and freed here; the request is answered. */
-static void change_begin(struct ha_api *api, struct api_req *req, enum vm_api_ask what,
-                         const char *name, struct db_cmd *cmd)
+static struct change *change_create(struct ha_api *api, struct api_req *req, enum vm_api_ask what,
+                                    const char *name)
 {
 	struct change *c = gw_calloc(1, sizeof(*c));
-	struct errbuf eb = {0};
-	int err = c != NULL ? db_cmd_end(cmd) : -ENOMEM;
 
-	if (err == 0) {
+	if (c != NULL) {
 		c->api = api;
 		c->req = req;
 		c->what = what;
 		(void)snprintf(c->name, sizeof(c->name), "%s", name);
+	}
+	return c;
+}
+
+/* @c is taken; NULL: no memory. @cmd is ended and freed here; the request is answered. */
+static void change_begin(struct ha_api *api, struct api_req *req, struct change *c,
+                         struct db_cmd *cmd)
+{
+	struct errbuf eb = {0};
+	int err = c != NULL ? db_cmd_end(cmd) : -ENOMEM;
+
+	if (err == 0) {
 		err = member_propose(api->place.member, cmd, PROPOSE_NS, on_changed, c);
 	}
 	db_cmd_fini(cmd);
 	if (err != 0) {
-		free(c);
+		if (c != NULL) {
+			change_free(c);
+		}
 		if (err == -ENOTCONN || err == -EAGAIN) {
 			(void)errbuf_set(&eb, err, "the cluster has no quorum here");
 			errbuf_hint(&eb, "godwit cluster status shows which nodes are missing");
@@ -450,7 +482,7 @@ static void change_begin(struct ha_api *api, struct api_req *req, enum vm_api_as
 
 void ha_change(struct ha_api *api, struct api_req *req, const char *name, struct db_cmd *cmd)
 {
-	change_begin(api, req, VM_API_SET, name, cmd);
+	change_begin(api, req, change_create(api, req, VM_API_SET, name), cmd);
 }
 
 /* ["n1", "n3"] as [1, 3]. */
@@ -514,27 +546,19 @@ static bool on_owned(void *arg, const char *name)
 	return ha_api_owns(arg, name);
 }
 
-static void on_define(void *arg, struct api_req *req, json_t *definition, json_t *ha)
+/* Looks at what there is, and proposes it; references are borrowed, the request is answered. */
+static void define(struct ha_api *api, struct api_req *req, json_t *definition, json_t *ha,
+                   unsigned tries)
 {
-	struct ha_api *api = arg;
 	const char *name = json_string_value(json_object_get(definition, "name"));
 	const char *id = json_string_value(json_object_get(definition, "id"));
 	struct errbuf eb = {0};
 	struct db_cmd cmd;
 	json_t *doc = NULL;
-	int err = nodes_by_number(api, ha, "possible", &eb);
+	int err;
 
-	ha_wishes_tidy(ha);
 	db_cmd_init(&cmd);
-
-	if (err == 0) {
-		err = nodes_by_number(api, ha, "preferred", &eb);
-	}
-	/* Who starts it again is the cluster. */
-	(void)json_object_set_new(definition, "restart", json_string("never"));
-	if (err == 0) {
-		err = ha_volumes_note(api, definition, ha, &cmd, &eb);
-	}
+	err = ha_volumes_note(api, definition, ha, &cmd, &eb);
 	if (err == 0) {
 		doc = json_pack("{s:s,s:O,s:O}", "id", id, "definition", definition, "ha", ha);
 		err = doc != NULL && name != NULL ? define_check(api, name, doc, &eb) : -ENOMEM;
@@ -546,11 +570,37 @@ static void on_define(void *arg, struct api_req *req, json_t *definition, json_t
 		db_cmd_fini(&cmd);
 		(void)api_reply_errno(req, err, &eb);
 	} else {
+		struct change *c = change_create(api, req, VM_API_SET, name);
+
+		if (c != NULL) {
+			c->definition = json_incref(definition);
+			c->ha = json_incref(ha);
+			c->tries = tries;
+		}
 		db_cmd_put(&cmd, DB_VM, name, doc);
 		db_cmd_if_absent(&cmd);
-		change_begin(api, req, VM_API_SET, name, &cmd);
+		change_begin(api, req, c, &cmd);
 	}
 	json_decref(doc);
+}
+
+static void on_define(void *arg, struct api_req *req, json_t *definition, json_t *ha)
+{
+	struct ha_api *api = arg;
+	struct errbuf eb = {0};
+	int err = nodes_by_number(api, ha, "possible", &eb);
+
+	ha_wishes_tidy(ha);
+	if (err == 0) {
+		err = nodes_by_number(api, ha, "preferred", &eb);
+	}
+	/* Who starts it again is the cluster. */
+	(void)json_object_set_new(definition, "restart", json_string("never"));
+	if (err == 0) {
+		define(api, req, definition, ha, 1);
+	} else {
+		(void)api_reply_errno(req, err, &eb);
+	}
 	json_decref(definition);
 	json_decref(ha);
 }
@@ -597,7 +647,7 @@ static void remove_vm(struct ha_api *api, struct api_req *req, const struct role
 	}
 	db_cmd_init(&cmd);
 	db_cmd_delete(&cmd, DB_VM, r->name);
-	change_begin(api, req, VM_API_DELETE, r->name, &cmd);
+	change_begin(api, req, change_create(api, req, VM_API_DELETE, r->name), &cmd);
 }
 
 /* Its power cord: on its owner. */

@@ -301,6 +301,23 @@ class Roles(Volumes):
             said = asked.godwit("explain", "vm", "web1", check=False).stdout
             raise gwnet.Timeout(f"{e}\n{said}") from None
 
+    def several_at_once(self, volume):
+        """Each says in its entry that the volume is there; none fails because another one was faster, and names are unique."""
+        def define(i, name):
+            return subprocess.Popen([service.BIN / "godwit", "--host", f"unix://{self.nodes[i % 3].socket}", "vm", "create", name,
+                                     "--ha", "--memory", "64M", "--cpus", "1", "--kernel", ha.WORKER,
+                                     "--disk", f"{volume / name}.raw,size=1M,format=raw"],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        names = [f"many{i}" for i in range(9)]
+        for name, process in [(name, define(i, name)) for i, name in enumerate(names)]:
+            self.assertEqual((process.communicate(timeout=WAIT_S)[1], process.returncode),
+                             (f"godwit: {name} is defined; start it with: godwit vm start {name}\n", 0))
+        self.assertLessEqual(set(names), {vm["name"] for vm in self.nodes[1].ask("vm", "list")["vms"]})
+        again = define(0, "many1")
+        self.assertIn("many1.raw is there already", again.communicate(timeout=WAIT_S)[1])
+        for name in names:
+            self.nodes[0].godwit("vm", "remove", name)
+
     def test_a_vm_waits_for_its_volume_to_refuse_what_was(self):
         n1, n2, n3 = self.nodes
         for node in self.nodes:
@@ -316,6 +333,7 @@ class Roles(Volumes):
         made = self.define("web1", where / "vol1" / "web1.raw", "--preferred", "n2,n3")
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assertIn("web1 has files", n2.godwit("csv", "evict", "vol1", check=False).stderr)
+        self.several_at_once(where / "vol1")
         n3.godwit("vm", "start", "web1")
         self.assertEqual(self.online(n1)["node"], "n2")
         self.assertRegex(n1.log(), r'committed what="ack web1 token \d+ volume 1')

@@ -125,7 +125,7 @@ static int conf_read(struct boot_conf *conf)
 	}
 	node += strlen("gwlab.node=");
 	(void)snprintf(conf->node, sizeof(conf->node), "%.*s", (int)strcspn(node, " \n"), node);
-	conf->tick = strstr(line, "gwlab.tick") != NULL;
+	conf->emulated = strstr(line, "gwlab.emulated") != NULL;
 	return 0;
 }
 

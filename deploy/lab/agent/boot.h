@@ -19,7 +19,7 @@
 
 /* What the controller wrote into /lab.conf; the first two from the kernel command line. */
 struct boot_conf {
-	bool tick;                   /* interrupts get lost here: a second clock is needed */
+	bool emulated;               /* the processor: it loses interrupts, and vectors are slow */
 	char node[16];               /* 1.. */
 	char nodes[16];              /* how many there are */
 	char source[BOOT_TEXT_MAX];  /* the project's tree: fresh, not cached, at the same path */

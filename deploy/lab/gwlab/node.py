@@ -20,9 +20,9 @@ TCG_CPU = ("EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch
 TCG_BUFFER_MIB = 128
 KERNEL_ARGUMENTS = ("console=ttyS0 quiet loglevel=5 panic=1 mitigations=off audit=0 apparmor=0 "
                     "cryptomgr.notests net.ifnames=0")
-# The emulated TSC is the host's clock; left alone the kernel distrusts it under load. The tick is against
-# lost interrupts, see docs/lab.md.
-TCG_ARGUMENTS = "tsc=reliable clocksource=tsc gwlab.tick"
+# The emulated TSC is the host's clock; left alone the kernel distrusts it under load. What the agent does for
+# emulated nodes: docs/lab.md.
+TCG_ARGUMENTS = "tsc=reliable clocksource=tsc gwlab.emulated"
 # A node's kernel spins at each change of promiscuous mode or of a multicast filter until the device has
 # answered on its control queue: with an emulated processor as long as QEMU's main loop does not run.
 NO_CONTROL = ",".join(f"{feature}=off" for feature in (

@@ -17,6 +17,8 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/loop.h"
+#include "base/tls_cipher.h"
+#include "base/tls_int.h"
 #include "tests/lib/pki.h"
 #include "tests/lib/test.h"
 
@@ -127,10 +129,38 @@ static void both_sides_learn_who_the_other_is(void **state)
 	                    TLS_FINGERPRINT_BYTES);
 	tls_conn_info(p.client, &info);
 	assert_string_equal(info.version, "TLSv1.3");
-	assert_string_equal(info.cipher, "TLS_AES_128_GCM_SHA256");
+	assert_true(strncmp(tls_cipher_list(tls_cipher_chacha_best()), info.cipher,
+	                    strlen(info.cipher)) == 0);
 	pair_close(&p);
 	tls_ctx_destroy(client);
 	tls_ctx_destroy(server);
+}
+
+/* A connection is as slow as its slower end. */
+static void chacha_is_taken_if_one_end_is_better_at_it(void **state)
+{
+	static const char chacha[] = "TLS_CHACHA20_POLY1305_SHA256";
+	static const char aes[] = "TLS_AES_128_GCM_SHA256";
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct tls_ctx *client = context(&n1, NULL, NULL);
+		struct tls_ctx *server = context(&n2, NULL, NULL);
+		struct tls_info info;
+		struct pair p;
+
+		assert_int_equal(tls_ctx_prefer(client, tls_cipher_list((i & 1) != 0)), 0);
+		assert_int_equal(tls_ctx_prefer(server, tls_cipher_list((i & 2) != 0)), 0);
+		pair_open(&p, client, server, "n2");
+		pair_shake(&p);
+		assert_int_equal(p.client_err, 0);
+		assert_int_equal(p.server_err, 0);
+		tls_conn_info(p.client, &info);
+		assert_string_equal(info.cipher, i == 0 ? aes : chacha);
+		pair_close(&p);
+		tls_ctx_destroy(client);
+		tls_ctx_destroy(server);
+	}
 }
 
 static void bytes_arrive_and_a_goodbye_is_an_orderly_end(void **state)
@@ -520,6 +550,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_sides_learn_who_the_other_is),
+		cmocka_unit_test(chacha_is_taken_if_one_end_is_better_at_it),
 		cmocka_unit_test(bytes_arrive_and_a_goodbye_is_an_orderly_end),
 		cmocka_unit_test(a_cut_connection_is_not_an_orderly_end),
 		cmocka_unit_test(a_client_insists_on_the_node_it_wants),

@@ -8,8 +8,8 @@
  * TLS 1.3 only; both sides show a certificate and verify the other's against the one CA; no
  * session tickets, no early data: each connection is verified anew. A side is known by the kind
  * and name in its certificate (base/tls_pki.h). Of the ciphers the one is taken that the slower end
- * is better at; AES is left to the kernel where it can (kTLS), see tls_conn_info(). OpenSSL sits
- * behind this header.
+ * is better at; an end that is better at AES leaves it to the kernel where that can (kTLS), see
+ * tls_conn_info(). OpenSSL sits behind this header.
  *
  * A connection works on a nonblocking stream socket and never blocks: -EAGAIN means wait for
  * tls_conn_events() and call the same function again. Threads: a connection belongs to one; a

@@ -5,9 +5,9 @@
 /*
  * tls_cipher - which of TLS 1.3's ciphers this processor is best at. Shared by base/tls*.c only.
  *
- * AES-GCM is three times as fast as ChaCha20-Poly1305 where the processor has instructions for it,
- * and a fifth as fast or less where it has none, or emulates them: what it says it has proves
- * nothing, so both are tried. docs/decisions/0292.
+ * AES-GCM is up to three times as fast as ChaCha20-Poly1305 where the processor has instructions
+ * for it, and a third as fast or less where it has none, or emulates them: what it says it has
+ * proves nothing, so both are tried. docs/decisions/0292.
  */
 
 #include <stdbool.h>

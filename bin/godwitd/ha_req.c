@@ -24,8 +24,8 @@
 #define STOP_NS (200 * NS_PER_S) /* for a stop: a guest may take its time */
 #define PROPOSE_NS (10 * NS_PER_S)
 #define EXPLAIN_MAX 600
-#define DEFINE_TRIES 16 /* of a VM, while others are defined */
-#define STOP_AT_ONCE 1u /* ha_api.stop_by_ns of one whose cord is pulled */
+#define DEFINE_NS (30 * NS_PER_S) /* to find a moment when nobody else defines a VM */
+#define STOP_AT_ONCE 1u           /* ha_api.stop_by_ns of one whose cord is pulled */
 
 /* Somebody waits for a role to get somewhere. */
 struct ha_wait {
@@ -390,13 +390,13 @@ struct change {
 	struct api_req *req;
 	enum vm_api_ask what; /* SET: made or changed; DELETE */
 	char name[ROLE_NAME_MAX];
-	json_t *definition; /* ref; NULL: not of a new VM */
-	json_t *ha;         /* ref, beside definition */
-	unsigned tries;     /* to define it, this one included */
+	json_t *definition;   /* ref; NULL: not of a new VM */
+	json_t *ha;           /* ref, beside definition */
+	uint64_t deadline_ns; /* of definition */
 };
 
 static void define(struct ha_api *api, struct api_req *req, json_t *definition, json_t *ha,
-                   unsigned tries);
+                   uint64_t deadline_ns);
 
 static void change_free(struct change *c)
 {
@@ -412,10 +412,10 @@ static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_res
 	const struct role *r = NULL;
 	int err = 0;
 
-	if (outcome != RSM_UNKNOWN && result->status != 0 && c->definition != NULL &&
-	    c->tries < DEFINE_TRIES) {
+	if (outcome != RSM_UNKNOWN && result->status == -ESTALE && c->definition != NULL &&
+	    clock_now_ns() < c->deadline_ns) {
 		/* Another VM or a volume came or went: what that means is looked up again. */
-		define(c->api, c->req, c->definition, c->ha, c->tries + 1);
+		define(c->api, c->req, c->definition, c->ha, c->deadline_ns);
 		change_free(c);
 		return;
 	}
@@ -427,9 +427,14 @@ static void on_changed(void *arg, enum rsm_outcome outcome, const struct rsm_res
 			&eb, -ETIMEDOUT,
 			"the cluster did not answer in time: it may have been done or not");
 		errbuf_hint(&eb, "godwit vm list shows it; asking again does no harm");
-	} else if (result->status != 0) {
+	} else if (result->status == -ESTALE && c->definition != NULL) {
+		err = errbuf_set(&eb, -EBUSY, "%s: others were defined all the time", c->name);
+		errbuf_hint(&eb, "ask again");
+	} else if (result->status == -ESTALE) {
 		err = errbuf_set(&eb, -EEXIST,
 		                 "%s is there already, or was changed at the same time", c->name);
+	} else if (result->status != 0) {
+		err = errbuf_sys(&eb, result->status, "%s: the cluster's database", c->name);
 	} else if (c->what != VM_API_DELETE) {
 		r = role_named(c->api, c->name);
 	}
@@ -548,7 +553,7 @@ static bool on_owned(void *arg, const char *name)
 
 /* Looks at what there is, and proposes it; references are borrowed, the request is answered. */
 static void define(struct ha_api *api, struct api_req *req, json_t *definition, json_t *ha,
-                   unsigned tries)
+                   uint64_t deadline_ns)
 {
 	const char *name = json_string_value(json_object_get(definition, "name"));
 	const char *id = json_string_value(json_object_get(definition, "id"));
@@ -575,7 +580,7 @@ static void define(struct ha_api *api, struct api_req *req, json_t *definition, 
 		if (c != NULL) {
 			c->definition = json_incref(definition);
 			c->ha = json_incref(ha);
-			c->tries = tries;
+			c->deadline_ns = deadline_ns;
 		}
 		db_cmd_put(&cmd, DB_VM, name, doc);
 		db_cmd_if_absent(&cmd);
@@ -597,7 +602,7 @@ static void on_define(void *arg, struct api_req *req, json_t *definition, json_t
 	/* Who starts it again is the cluster. */
 	(void)json_object_set_new(definition, "restart", json_string("never"));
 	if (err == 0) {
-		define(api, req, definition, ha, 1);
+		define(api, req, definition, ha, clock_now_ns() + DEFINE_NS);
 	} else {
 		(void)api_reply_errno(req, err, &eb);
 	}

@@ -233,6 +233,14 @@ static enum api_then create_define(struct vm_api *api, struct api_req *req, json
 	struct vm *vm = NULL;
 	int err;
 
+	if (ha != NULL && api->ha == NULL) { /* it went while the disks were made */
+		disk_api_unmake(disks);
+		json_decref(disks);
+		json_decref(ha);
+		json_decref(definition);
+		(void)errbuf_set(&eb, -ENOTCONN, "this node has left its cluster");
+		return api_reply_errno(req, -ENOTCONN, &eb);
+	}
 	if (ha != NULL) {
 		(void)json_object_del(definition, "ha");
 		json_decref(disks);

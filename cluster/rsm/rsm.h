@@ -32,7 +32,8 @@
  * leader. A proposal that was sent and not seen applied in time is UNKNOWN, never "failed".
  *
  * Memory: all at creation, but for copies of proposals. Threads: one owner; nothing calls back
- * except through the tables, from within the function that was called; they must not call rsm.
+ * except through the tables, from within the function that was called; they must not call rsm,
+ * but for the done function of a proposal, which may propose.
  */
 
 #include "base/attr.h"

@@ -18,7 +18,7 @@ FULL = os.environ.get("GODWIT_DEMO") == "full"
 DEMO = [ROOT / "deploy/demo", "--built", *([] if FULL else ["--small"])]
 PLAIN = {**os.environ, "NO_COLOR": "1"}
 MOVER = "web" if FULL else "mail"
-LOST = ("db", "mail", "dns") if FULL else ("db", "dns")  # with a power cord
+LOST = ("db", "dns", "mail") if FULL else ("db", "dns")  # with a power cord
 FIGURES = r"wire \d+ ms, ssh \d+ ms, inside \d+ ms" if FULL else r"wire \d+ ms"
 CHECKED = ["all know the witness", "the copies of the database are equal", "n1 has the volume at /var/lib/godwit/csv/vol1",
            f"{MOVER} runs on n3", f"n3 is empty, {MOVER} runs elsewhere", f"{MOVER} is back on n3",

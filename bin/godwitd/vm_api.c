@@ -224,6 +224,18 @@ struct create_call {
 	json_t *disks;      /* what is to be made */
 };
 
+/* Somebody has to define what is the cluster's; @ha is NULL of what is not. */
+static int create_ha_check(const struct vm_api *api, const json_t *ha, struct errbuf *eb)
+{
+	if (ha == NULL || api->ha != NULL) {
+		return 0;
+	}
+	(void)errbuf_set(eb, -ENOTCONN,
+	                 "a highly available VM needs a cluster, and this host is in none");
+	errbuf_hint(eb, "godwit cluster create makes one");
+	return -ENOTCONN;
+}
+
 /* @definition and @disks, which have been made for it, are taken. */
 static enum api_then create_define(struct vm_api *api, struct api_req *req, json_t *definition,
                                    json_t *disks)
@@ -231,27 +243,21 @@ static enum api_then create_define(struct vm_api *api, struct api_req *req, json
 	json_t *ha = json_incref(json_object_get(definition, "ha"));
 	struct errbuf eb = {0};
 	struct vm *vm = NULL;
-	int err;
+	int err = create_ha_check(api, ha, &eb); /* again: the disks took time */
 
-	if (ha != NULL && api->ha == NULL) { /* it went while the disks were made */
-		disk_api_unmake(disks);
-		json_decref(disks);
-		json_decref(ha);
-		json_decref(definition);
-		(void)errbuf_set(&eb, -ENOTCONN, "this node has left its cluster");
-		return api_reply_errno(req, -ENOTCONN, &eb);
-	}
-	if (ha != NULL) {
+	if (err == 0 && ha != NULL) {
 		(void)json_object_del(definition, "ha");
 		json_decref(disks);
 		api->ha->define(api->ha->arg, req, definition, ha);
 		return API_LATER;
 	}
-	err = manager_vm_define(api->manager, definition, false, &vm, &eb);
-
+	if (err == 0) {
+		err = manager_vm_define(api->manager, definition, false, &vm, &eb);
+	}
 	if (err != 0) {
 		disk_api_unmake(disks);
 	}
+	json_decref(ha);
 	json_decref(definition);
 	json_decref(disks);
 	return err != 0 ? api_reply_errno(req, err, &eb) : api_reply(req, 201, vm_status(vm));
@@ -328,13 +334,8 @@ static int create_check(struct vm_api *api, json_t *definition, struct errbuf *e
 	json_t *ha = json_incref(json_object_get(definition, "ha"));
 	const char *name = json_string_value(json_object_get(definition, "name"));
 	struct vm *vm = NULL;
-	int err = 0;
+	int err = create_ha_check(api, ha, eb);
 
-	if (ha != NULL && api->ha == NULL) {
-		err = errbuf_set(eb, -ENOTCONN,
-		                 "a highly available VM needs a cluster, and this host is in none");
-		errbuf_hint(eb, "godwit cluster create makes one");
-	}
 	if (ha == NULL && name != NULL && api->ha != NULL && api->ha->owned(api->ha->arg, name)) {
 		err = errbuf_set(eb, -EEXIST, "the cluster has a VM named %s", name);
 	}

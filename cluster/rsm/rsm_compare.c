@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "cluster/rsm/rsm_int.h"
 
-#define COMPARE_PAUSE_NS 1000000000ull
+#define COMPARE_PAUSE_NS 3000000000ull
 
 void rsm_compare_start(struct rsm *r)
 {

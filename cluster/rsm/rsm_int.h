@@ -60,7 +60,7 @@ struct rsm_ack {
 	enum rsm_sameness same; /* as here? */
 };
 
-#define RSM_EFFECTS 8192u /* entries; members say it once a second, and lag a little */
+#define RSM_EFFECTS 8192u /* entries; members say it every 3 seconds, and lag a little */
 
 /* What the entries of an epoch did here, for the comparison with the other members. */
 struct rsm_compare {

@@ -59,6 +59,10 @@ void timing_for_token(uint32_t token_ms, struct timing_cfg *cfg)
 	timing_default(cfg);
 	cfg->token_ms = token_ms;
 	cfg->consensus_ms = token_ms + token_ms / 5 + 1;
+	/* Each renewal is a message and a sync of every node. */
+	if (token_ms / 3 > cfg->renew_ms) {
+		cfg->renew_ms = token_ms / 3;
+	}
 
 	/* The gap fits in 0.6 L; whole seconds are easier to remember. */
 	uint64_t lease_ms = (gap_ms(cfg) * 10 / 6 + 1000) / 1000 * 1000;

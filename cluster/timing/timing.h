@@ -92,8 +92,8 @@ void timing_fast(struct timing_cfg *cfg);
 
 /*
  * timing_for_token() - the default for a cluster whose token is @token_ms: the lease is as long as
- * survivors need that wait for a ring, 10 s at least. timing_init() accepts it if it accepts the
- * token.
+ * survivors need that wait for a ring, 10 s at least, and renewed every second, or three times in
+ * a token. timing_init() accepts it if it accepts the token.
  */
 void timing_for_token(uint32_t token_ms, struct timing_cfg *cfg);
 

@@ -305,7 +305,7 @@ class Cluster(gwlab_client.LabCase):
         """A VM of the cluster with its disk on the volume, on n1: a node is fenced for its VMs."""
         files = guest_files()
         self.sh("n1", f"godwit disk create $PWD/{name}.vhdx --size 16M")
-        self.lab.sh("n1", f"godwit vm create {name} --ha --preferred n1,n2 --memory 128M --cpus 1 --kernel {files['bzimage']} "
+        self.lab.sh("n1", f"godwit vm create {name} --ha --preferred n1,n2 --memory 128M --cpus 1 --kernel {files['vmlinux']} "
                     f"--initrd {files['initrd']} --append 'console=ttyS0 quiet mitigations=off' "
                     f"--disk /var/lib/godwit/csv/vol1/{name}.vhdx")
         self.lab.sh("n1", f"godwit vm start {name} --timeout 3m", timeout=200)

@@ -98,7 +98,7 @@ class Move(vm_test.Node):
     def test_four_at_once_both_ways(self):
         homes = {"a1": "n1", "a2": "n1", "b1": "n2", "b2": "n2"}
         for name, node in homes.items():
-            self.lab.sh(node, f"godwit vm create {name} --memory 128M --cpus 1 --kernel {self.files['bzimage']} --initrd "
+            self.lab.sh(node, f"godwit vm create {name} --memory 128M --cpus 1 --kernel {self.files['vmlinux']} --initrd "
                               f"{self.files['initrd']} --append 'console=ttyS0 quiet mitigations=off gw.run=mem,start,size=16M,rate=1M'"
                               f" && godwit vm start {name}")
             self.addCleanup(self.away, name)

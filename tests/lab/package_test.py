@@ -89,7 +89,7 @@ class Packages(gwlab_client.LabCase):
             self.inside(one["name"], f"godwit node add {one['name']} --addr {one['addrs'][0]} --token {one['token']}")
         wait_for("three votes", lambda: self.quorum("n2") == (True, 3), 60)
         self.inside("n1", "godwit disk create /srv/web.vhdx --size 64M")
-        self.inside("n1", f"godwit vm create web --memory 128M --cpus 1 --disk /srv/web.vhdx --kernel {self.files['bzimage']} "
+        self.inside("n1", f"godwit vm create web --memory 128M --cpus 1 --disk /srv/web.vhdx --kernel {self.files['vmlinux']} "
                           f"--initrd {self.files['initrd']} --append 'console=ttyS0 quiet mitigations=off'")
         self.inside("n1", "godwit vm start web")
         wait_for("the guest is ready", lambda: "gwguest: ready" in self.text("n1", "godwit vm log web"), 180)

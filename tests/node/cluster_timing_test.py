@@ -43,11 +43,11 @@ class Timing(ha.Case):
         self.assertEqual(refused.returncode, 1)
         self.assertIn("500", refused.stderr)
 
-        # Longer: 5 s need a lease of 21 s.
+        # Longer: 5 s need a lease of 22 s.
         changed = n3.ask("cluster", "set", "--detect", "5s")
-        self.assertEqual((changed["token_ms"], changed["lease_ms"]), (5000, 21000))
+        self.assertEqual((changed["token_ms"], changed["lease_ms"]), (5000, 22000))
         self.assertNotIn("token_goal_ms", changed)
-        self.all_have(self.nodes, 5000, 21000)
+        self.all_have(self.nodes, 5000, 22000)
 
         # Shorter, while a node is away: the others do not wait for it.
         n3.stop(signal.SIGKILL)

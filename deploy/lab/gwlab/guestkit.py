@@ -37,7 +37,22 @@ FULL_PACKAGES = (
     "initramfs-tools", CLOUD_KERNEL, "hyperv-daemons", "e2fsprogs", "fio", "iperf3", "stress-ng", "kexec-tools",
     "ca-certificates", "less", "vim-tiny",
 )
-FULL_VERSION = 3
+FULL_VERSION = 4
+# Not in the image: it is copied to volumes, and read in emulated nodes.
+FULL_WITHOUT = "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"
+# What a guest in an emulated node does without: together they would be half of its boot. e2scrub_reap alone takes 14 s of its
+# processor, logind and hostnamed 3 each, a generator 0.2; the mounts are for debugging.
+FULL_MASKED = (
+    "apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
+    "e2scrub_reap.service", "systemd-logind.service", "systemd-hostnamed.service",
+    "systemd-networkd-wait-online.service", "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount",
+    "systemd-pstore.service", "systemd-repart.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
+    "dev-hugepages.mount", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount", "getty@tty1.service",
+)
+# Without that of SysV scripts a reboot is one, and no kexec.
+FULL_GENERATORS_OFF = ("bless-boot", "cryptsetup", "debug", "getty", "gpt-auto", "hibernate-resume", "integritysetup", "rc-local", "run",
+                       "system-update", "sysv", "veritysetup")
 # Its initial RAM disk has no drivers but these (MODULES=list): with all of Debian's, booting takes half a minute longer in
 # an emulated node. Made when the kernel's package is installed: the files must be there before.
 FULL_INITRD_FILES = {
@@ -135,11 +150,14 @@ FULL_FILES = {
     "etc/fstab": "LABEL=godwit-guest / ext4 defaults,noatime,discard 0 1\n",
     # DHCP on every Ethernet device; gw.ip= as in the small guest would need a program of ours.
     "etc/systemd/network/80-ether.network":
-        "[Match]\nType=ether\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nClientIdentifier=mac\n",
+        "[Match]\nType=ether\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nClientIdentifier=mac\nUseHostname=no\n",
     "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf":
         "[Service]\nExecStart=\nExecStart=-/sbin/agetty -o '-p -f -- \\\\u' --keep-baud --autologin root "
         "115200,57600,38400,9600 %I $TERM\n",
-    "etc/ssh/sshd_config.d/lab.conf": "PermitRootLogin prohibit-password\nPasswordAuthentication no\nUseDNS no\n",
+    # PAM's sessions, further host keys and a key exchange for the time after quantum computers are seconds of each login there.
+    "etc/ssh/sshd_config.d/lab.conf":
+        "PermitRootLogin prohibit-password\nPasswordAuthentication no\nUseDNS no\nUsePAM no\n"
+        "HostKey /etc/ssh/ssh_host_ed25519_key\nKexAlgorithms curve25519-sha256\n",
 }
 
 
@@ -160,8 +178,11 @@ def full_configure(root, key):
     shutil.copy(key.with_suffix(".pub"), ssh / "authorized_keys")
     run("systemctl", f"--root={root}", "enable", "systemd-networkd", "ssh", "serial-getty@ttyS0.service",
         "hv-kvp-daemon", "hv-vss-daemon")
-    run("systemctl", f"--root={root}", "mask", "apt-daily.timer", "apt-daily-upgrade.timer",
-        "man-db.timer", "systemd-networkd-wait-online.service")
+    run("systemctl", f"--root={root}", "mask", *FULL_MASKED)
+    generators = root / "etc/systemd/system-generators"
+    generators.mkdir(exist_ok=True)
+    for name in FULL_GENERATORS_OFF:
+        (generators / f"systemd-{name}-generator").symlink_to("/dev/null")
     # Each copy of the image becomes a machine of its own.
     (root / "etc/machine-id").write_text("", encoding="utf-8")
 
@@ -181,7 +202,8 @@ def full(say):
         # In a mount namespace of its own: what it mounts is gone with it, whatever happens.
         run("unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
             f"--include={','.join(FULL_PACKAGES)}", "--aptopt=APT::Install-Recommends \"false\"",
-            "--aptopt=APT::Sandbox::User \"root\"", f"--essential-hook=cp -r {early}/. \"$1\"", FULL_SUITE, root,
+            "--aptopt=APT::Sandbox::User \"root\"",
+            *(f"--dpkgopt=path-exclude={path}" for path in FULL_WITHOUT), f"--essential-hook=cp -r {early}/. \"$1\"", FULL_SUITE, root,
             hint="see that Debian's packages can be reached")
         full_configure(root, key)
         for name, target in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd.img")):
@@ -195,7 +217,7 @@ def full(say):
         shutil.rmtree(early)
 
     key = digest(FULL_VERSION, FULL_SUITE, FULL_BYTES, FULL_PACKAGES,
-                 json.dumps([FULL_FILES, FULL_INITRD_FILES]))
+                 json.dumps([FULL_FILES, FULL_INITRD_FILES, FULL_MASKED, FULL_GENERATORS_OFF, FULL_WITHOUT]))
     entry = build_cached("full", key, build)
     return {"disk": entry / "disk.raw", "vmlinux": entry / "vmlinux", "bzimage": entry / "vmlinuz",
             "initrd": entry / "initrd.img", "ssh_key": entry / "id_ed25519"}

@@ -41,6 +41,7 @@ static void every_token_has_a_lease(void **state)
 		assert_true(cfg.lease_ms >= 10000);
 		/* Not much longer than needed. */
 		assert_true(cfg.lease_ms == 10000 || cfg.lease_ms <= 6 * token_ms + 4000);
+		assert_int_equal(cfg.renew_ms, token_ms < 3000 ? 1000 : token_ms / 3);
 	}
 }
 

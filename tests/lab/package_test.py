@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The Debian packages: installed on three nodes, used as a cluster, services restarted node by node under a VM, upgraded under
-it, removed, purged. By hand: `package_test.py build` makes them, in two versions, then `package_test.py`; GW_BUILD is the folder of a
-build that nodes see.
+it, removed, purged. `package_test.py build` makes them, in two versions, of the release build in GW_BUILD, which nodes see.
 """
 import json
 import os
@@ -145,10 +144,11 @@ class Packages(gwlab_client.LabCase):
 
 
 def build():
-    """Both versions, from one build."""
+    """Both versions."""
     shutil.rmtree(DEBS, ignore_errors=True)
     for name, version in (("first", ()), ("newer", ("--version", NEWER))):
-        subprocess.run([gwlab_client.SOURCE / "deploy/package", "--built", "--output", DEBS / name, *version], check=True)
+        subprocess.run([gwlab_client.SOURCE / "deploy/package", "--from", os.environ["GW_BUILD"], "--output", DEBS / name, *version],
+                       check=True)
         if len(list((DEBS / name).glob("*.deb"))) != 3:
             sys.exit(f"{DEBS / name}: not three packages")
 

@@ -26,6 +26,7 @@
 #define BACK_NODE_NS (30 * NS_PER_S) /* for the node to take VMs */
 #define BACK_ASK_NS (10 * NS_PER_S)  /* for a move to get into the log */
 #define BACK_TURN_NS (60 * NS_PER_S) /* for a VM to be in a state in which it can move */
+#define BACK_TELL_NS (3 * NS_PER_S)  /* for what a move was like to get there */
 #define BACK_TRIES 2u
 #define BACK_WHY_MAX 240u
 
@@ -75,6 +76,26 @@ static void enter(struct ha_back *b, struct back_vm *v, enum back_state state, c
 	b->told = false;
 }
 
+/* What its node said of the move that brought it, or NULL: not yet. */
+static const json_t *word_of(const struct ha_back *b, const struct back_vm *v)
+{
+	const json_t *moved;
+
+	if (v->state != BACK_BACK || v->from == 0 || b->api->place.member == NULL) {
+		return NULL;
+	}
+	moved = json_object_get(ha_doc(b->api, v->name), "moved");
+	return json_integer_value(json_object_get(moved, "at_ms")) >= (json_int_t)b->begun_ms
+	               ? moved
+	               : NULL;
+}
+
+static bool is_told(const struct ha_back *b, const struct back_vm *v)
+{
+	return v->state != BACK_BACK || v->from == 0 || word_of(b, v) != NULL ||
+	       clock_now_ns() > v->since_ns + BACK_TELL_NS;
+}
+
 static json_t *back_rows(const struct ha_back *b)
 {
 	json_t *rows = json_array();
@@ -82,11 +103,7 @@ static json_t *back_rows(const struct ha_back *b)
 	for (uint32_t i = 0; i < b->count; i++) {
 		const struct back_vm *v = &b->vms[i];
 		json_t *row = json_pack("{s:s,s:s}", "vm", v->name, "state", state_name(v->state));
-		const json_t *doc =
-			v->state == BACK_BACK && b->api->place.member != NULL && v->from != 0
-				? ha_doc(b->api, v->name)
-				: NULL;
-		json_t *ns = json_object_get(json_object_get(doc, "moved"), "blackout_ns");
+		json_t *ns = json_object_get(word_of(b, v), "blackout_ns");
 
 		if (row != NULL && v->why[0] != '\0') {
 			(void)json_object_set_new(row, "text", json_string(v->why));
@@ -249,7 +266,7 @@ static void back_look(struct ha_back *b)
 		if (!is_over(&b->vms[i])) {
 			look_at(b, &b->vms[i], &room);
 		}
-		over = over &&
+		over = over && is_told(b, &b->vms[i]) &&
 		       (is_over(&b->vms[i]) || (b->cancelled && b->vms[i].state == BACK_WAITS));
 	}
 	back_progress(b);

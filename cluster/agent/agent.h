@@ -7,7 +7,7 @@
  * a lease, reports what became of it, and stops, rung by rung, when the lease gets old.
  *
  * agent_step() compares the table (as far as this node has applied the log) with the VMs that are
- * here and says what to do; it is called whenever one of them changed, and every pet_ns. A VM that
+ * here and says what to do; it is called whenever one of them changed, and all the time. A VM that
  * is here but not owned is killed and not reported: somebody else decided about it already.
  *
  * agent_pettable() is asked before each pet of the watchdog, by a thread that does nothing else.

@@ -24,7 +24,7 @@
  * Members whose log differs from the best fetch what they lack from the leader, from node to node,
  * as entries or as the whole state; they acknowledge what they have like everybody else.
  *
- * Members also tell each other, once a second, a hash over what the entries of the epoch did to
+ * Members also tell each other, every 3 seconds, a hash over what the entries of the epoch did to
  * their states. Who differs from members with a majority of the votes halts: an error of ours, a
  * damaged table, a mixture of versions (decision 0240).
  *

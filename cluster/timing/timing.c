@@ -59,9 +59,9 @@ void timing_for_token(uint32_t token_ms, struct timing_cfg *cfg)
 	timing_default(cfg);
 	cfg->token_ms = token_ms;
 	cfg->consensus_ms = token_ms + token_ms / 5 + 1;
-	/* Each renewal is a message and a sync of every node. */
+	/* Each renewal is a message and a sync of every node. They leave on ticks of 100 ms. */
 	if (token_ms / 3 > cfg->renew_ms) {
-		cfg->renew_ms = token_ms / 3;
+		cfg->renew_ms = token_ms / 300 * 100;
 	}
 
 	/* The gap fits in 0.6 L; whole seconds are easier to remember. */
@@ -119,7 +119,6 @@ static void derive(const struct timing_cfg *c, struct timing *t)
 		.lease_ns = rungs.over_ns,
 		.renew_ns = ns(c->renew_ms),
 		.slot_ns = ns(c->slot_ms),
-		.pet_ns = ns(c->renew_ms) / 4,
 	};
 	t->expire_ns = timing_expire_ns(t, c->lease_ms);
 	t->quiet_ns = t->expire_ns + ns(c->inflight_ms);

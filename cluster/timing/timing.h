@@ -62,7 +62,6 @@ struct timing {
 	uint64_t quiet_ns;  /* observer: and nothing of it will be written any more */
 	uint64_t renew_ns;
 	uint64_t slot_ns;
-	uint64_t pet_ns; /* how often to look whether to pet */
 };
 
 /* The holder's ladder for a lease of some length; from before its renewal was sent. Value type. */
@@ -92,8 +91,8 @@ void timing_fast(struct timing_cfg *cfg);
 
 /*
  * timing_for_token() - the default for a cluster whose token is @token_ms: the lease is as long as
- * survivors need that wait for a ring, 10 s at least, and renewed every second, or three times in
- * a token. timing_init() accepts it if it accepts the token.
+ * survivors need that wait for a ring, 10 s at least, and renewed every second or three times in a
+ * token, whichever is rarer. timing_init() accepts it if it accepts the token.
  */
 void timing_for_token(uint32_t token_ms, struct timing_cfg *cfg);
 

@@ -52,7 +52,7 @@ class Drain(failover.Failover):
     test_its_node_loses_power = None
     options = ("--nodes", "2", "--memory", "1536M", "--cpus", "1")
     nodes = ("n1", "n2")
-    detect = "8s"  # as the demonstration's
+    detect = "8s"  # two busy emulated nodes
     names = [f"g{i}" for i in range(VMS)] + ["stuck"]
 
     def outside(self, *words):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job, as deploy/demo does it: what the README promises, and leaves nothing behind, also when it is interrupted.
 
-With GODWIT_DEMO=full in the environment the whole of it, with a Debian; else deploy/demo --small, less than half the time.
+With GODWIT_DEMO=full in the environment the whole of it, with a Debian; else deploy/demo --small, which takes less time.
 """
 import os
 import pathlib
@@ -15,8 +15,8 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FULL = os.environ.get("GODWIT_DEMO") == "full"
-# Other tests run beside it: a busy survivor is not to lose its VMs.
-DEMO = [ROOT / "deploy/demo", "--built", "--detect", "8s", *([] if FULL else ["--small"])]
+# Small, it runs beside other tests: a busy survivor is not to lose its VMs.
+DEMO = [ROOT / "deploy/demo", "--built", *([] if FULL else ["--small", "--detect", "8s"])]
 PLAIN = {**os.environ, "NO_COLOR": "1"}
 MOVER = "web" if FULL else "mail"
 LOST = ("db", "dns", "mail") if FULL else ("db", "dns")  # with a power cord

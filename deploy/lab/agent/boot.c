@@ -321,13 +321,13 @@ static int enter(void)
 	return 0;
 }
 
-/* As godwit-host's package has it done on a host (deploy/systemd/godwit.tmpfiles.conf): a guest in
- * an emulated node boots a sixth faster on huge pages. A kernel may have none. */
+/* As godwit-host's package has it done on a host (deploy/systemd/godwit.tmpfiles.conf): docs/lab.md
+ * has what it is worth. A kernel may have none. */
 static void huge_pages(void)
 {
 	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_WRONLY | O_CLOEXEC);
 
-	if (fd >= 0 && write(fd, "advise", 6) != 6) {
+	if ((fd < 0 && errno != ENOENT) || (fd >= 0 && write(fd, "advise", 6) < 0)) {
 		boot_say("no huge pages for guests: %s", strerror(errno));
 	}
 	if (fd >= 0) {

@@ -39,9 +39,9 @@ FULL_PACKAGES = (
 )
 FULL_VERSION = 4
 # Not in the image: it is copied to volumes, and read in emulated nodes.
-FULL_WITHOUT = "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"
-# What a guest in an emulated node does without: together they would be half of its boot. e2scrub_reap alone takes 14 s of its
-# processor, logind and hostnamed 3 each, a generator 0.2; the mounts are for debugging.
+FULL_WITHOUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+# What a guest in an emulated node does without: it would be a third of its boot (docs/decisions/0294). e2scrub_reap alone takes
+# 14 s of its processor, logind and hostnamed 3 each, a generator 0.2.
 FULL_MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
     "e2scrub_reap.service", "systemd-logind.service", "systemd-hostnamed.service",
@@ -50,7 +50,7 @@ FULL_MASKED = (
     "dev-hugepages.mount", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "getty@tty1.service",
 )
-# Without that of SysV scripts a reboot is one, and no kexec.
+# Among them that of SysV scripts, of which kexec-tools' turns each reboot into a kexec.
 FULL_GENERATORS_OFF = ("bless-boot", "cryptsetup", "debug", "getty", "gpt-auto", "hibernate-resume", "integritysetup", "rc-local", "run",
                        "system-update", "sysv", "veritysetup")
 # Its initial RAM disk has no drivers but these (MODULES=list): with all of Debian's, booting takes half a minute longer in

@@ -41,7 +41,9 @@ static void every_token_has_a_lease(void **state)
 		assert_true(cfg.lease_ms >= 10000);
 		/* Not much longer than needed. */
 		assert_true(cfg.lease_ms == 10000 || cfg.lease_ms <= 6 * token_ms + 4000);
-		assert_int_equal(cfg.renew_ms, token_ms < 3000 ? 1000 : token_ms / 3);
+		/* Some may be lost before VMs stand still. */
+		assert_true(cfg.renew_ms >= 1000 && 6 * t.renew_ns <= t.pause_ns);
+		assert_true(cfg.renew_ms == 1000 || 3 * cfg.renew_ms <= token_ms);
 	}
 }
 

@@ -353,6 +353,8 @@ class NoProof(Case):
         self.assertIn("drain", n1.godwit("node", "evict", "n2", check=False).stderr)
         self.assertIn("no VM waits", n1.godwit("node", "confirm", "n2", "--off", check=False).stderr)
         self.assertEqual(n1.godwit("node", "confirm", "n2", check=False).returncode, 2)
+        # A worker that is killed before it has written anything would be none of its runs.
+        self.wait(lambda: len(self.runs("web1")) == 1, "it runs")
         self.net.node(2).kill()
         self.until("web1", n1, "fencing")
         self.wait(lambda: n1.ask("node", "show", "n2")["ha"]["state"] == "fencing", "n2 is being fenced")

@@ -21,7 +21,7 @@ PLAIN = {**os.environ, "NO_COLOR": "1"}
 MOVER = "web" if FULL else "mail"
 LOST = ("db", "dns", "mail") if FULL else ("db", "dns")  # with a power cord
 FIGURES = r"wire \d+ ms, ssh \d+ ms, inside \d+ ms" if FULL else r"wire \d+ ms"
-CHECKED = ["all know the witness", "the copies of the database are equal", "n1 has the volume at /var/lib/godwit/csv/vol1",
+CHECKED = ["all know the witness", "the copies of the database are equal", "all have the volume at /var/lib/godwit/csv/vol1",
            f"{MOVER} runs on n3", f"n3 is empty, {MOVER} runs elsewhere", f"{MOVER} is back on n3",
            f"{' '.join(LOST)} run elsewhere", "what db had written to its disk is there",
            "n2 runs nothing: its VMs are others' now", "n1 and n3 go on, n2 waits", "n2 has the volume again", "all VMs are off"]
